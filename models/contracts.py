@@ -1,0 +1,67 @@
+"""What every method offers: who is seen (Identity), how they move at time t (MotionCode), and both to pixels.
+
+Shapes are fixed for the life of a session, so that one captured graph can serve every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What stays for a session: w, W+, appearance or reference features; truncation already applied."""
+
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MotionCode:
+    """What makes this frame differ from the next one of the same identity. `t` in seconds."""
+
+    tensors: Mapping[str, Tensor]
+    t: float
+
+
+class MotionSource(Protocol):
+    """Motion as a function of time: O(1) memory, any order of times, negative and fractional too."""
+
+    def sample(self, t: float) -> MotionCode: ...
+
+
+class Driver(Protocol):
+    """Turns captured frames into motion codes."""
+
+    def encode(self, rgb: Tensor) -> MotionCode: ...  # uint8 [3, H, W]
+
+
+class Synthesizer(nn.Module):
+    """Codes to image."""
+
+    def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
+        """Image [N, 3, H, W], RGB, nominally in [-1, 1]."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class System(Protocol):
+    """One published method, or a generator with a walk, ready to be sampled."""
+
+    name: str
+    resolution: int  # side of the square picture, pixels
+    synthesizer: Synthesizer
+    trained: bool  # False: seeded random weights, and whoever shows the picture says so
+
+    def identity(self, *, seed: int, psi: float = 1.0) -> Identity: ...
+
+    def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
+        """From `a` (amount 0) to `b` (amount 1), so that a change of seed is a movement and not a cut."""
+        ...
+
+    def motion(self, *, seed: int) -> MotionSource:
+        """Raises NotGenerative where the method has no motion of its own."""
+        ...

@@ -1,0 +1,1 @@
+"""The engine: time, threads, codecs, peers. Knows systems only through `models.contracts`."""

@@ -1,0 +1,44 @@
+"""Errors of `realtime`.
+
+RealtimeError
+ |- BackendUnavailable  a backend was asked for by name and cannot run here
+ |- EncoderFailed       a codec could not be opened or refused a frame
+ |- SignalingError      an offer or control message is refused (`status`, one sentence)
+ |   `- OverCapacity    too many sessions or viewers
+ `- SessionClosed       used after its end
+"""
+
+
+class RealtimeError(Exception):
+    """Whatever `realtime` raises on purpose."""
+
+
+class BackendUnavailable(RealtimeError):
+    """`name` cannot run here: `why`, and `how` to get it."""
+
+    def __init__(self, name: str, why: str, how: str) -> None:
+        super().__init__(f"backend {name!r} is unavailable: {why}. {how}")
+        self.name, self.why, self.how = name, why, how
+
+
+class EncoderFailed(RealtimeError):
+    """A codec could not be opened, reconfigured or fed."""
+
+
+class SignalingError(RealtimeError):
+    """A client's message is refused. `status` is the HTTP status, the text one sentence for a person."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class OverCapacity(SignalingError):
+    """The limit on sessions or viewers is reached."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, status=503)
+
+
+class SessionClosed(RealtimeError):
+    """The session has ended."""
