@@ -1,0 +1,112 @@
+"""One slot; the newest item wins. Live video never waits in a queue.
+
+An item that will not be delivered is returned to whoever put it (or closed the box), because it
+may hold a frame slot that must be given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_EMPTY = object()
+
+
+class MailboxClosed(Exception):
+    """The box was closed and nothing will come any more."""
+
+
+class Mailbox(Generic[T]):
+    """For one event loop: both ends run on it."""
+
+    def __init__(self) -> None:
+        self.overwritten = 0  # items replaced before anybody took them
+        self._item: object = _EMPTY
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return int(self._item is not _EMPTY)
+
+    def put(self, item: T) -> T | None:
+        """Leave `item`; returns the one it replaced, if any. Never waits."""
+        old, self._item = self._item, item
+        self._filled.set()
+        if old is _EMPTY:
+            return None
+        self.overwritten += 1
+        return old  # type: ignore[return-value]
+
+    def get_nowait(self) -> T | None:
+        """Take the item, or None if there is none."""
+        item, self._item = self._item, _EMPTY
+        self._filled.clear()
+        return None if item is _EMPTY else item  # type: ignore[return-value]
+
+    async def get(self) -> T:
+        """Wait for an item and take it. Cancelling loses nothing: the item stays in the box."""
+        while self._item is _EMPTY:
+            await self._filled.wait()
+        item, self._item = self._item, _EMPTY
+        self._filled.clear()
+        return item  # type: ignore[return-value]
+
+
+class ThreadMailbox(Generic[T]):
+    """The same between threads; `close` ends the reader."""
+
+    def __init__(self) -> None:
+        self.overwritten = 0
+        self._item: object = _EMPTY
+        self._closed = False
+        self._filled = threading.Condition()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def __len__(self) -> int:
+        return int(self._item is not _EMPTY)
+
+    def put(self, item: T) -> T | None:
+        """Leave `item`; returns the one it replaced, or `item` itself if the box is closed."""
+        with self._filled:
+            if self._closed:
+                return item
+            old, self._item = self._item, item
+            self._filled.notify()
+            if old is _EMPTY:
+                return None
+            self.overwritten += 1
+            return old  # type: ignore[return-value]
+
+    def get(self, timeout: float | None = None) -> T:
+        """Wait for an item and take it.
+
+        Args:
+            timeout: Seconds; None waits until an item comes or the box is closed.
+        Raises:
+            TimeoutError: Nothing came in time.
+            MailboxClosed: The box is closed.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        with self._filled:
+            while self._item is _EMPTY:
+                if self._closed:
+                    raise MailboxClosed
+                left = None if until is None else until - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"nothing came into the mailbox in {timeout} s.")
+                self._filled.wait(left)
+            item, self._item = self._item, _EMPTY
+            return item  # type: ignore[return-value]
+
+    def close(self) -> T | None:
+        """End it: readers get MailboxClosed. Returns the item nobody took, if any."""
+        with self._filled:
+            self._closed = True
+            item, self._item = self._item, _EMPTY
+            self._filled.notify_all()
+            return None if item is _EMPTY else item  # type: ignore[return-value]
