@@ -26,18 +26,21 @@ class EncoderFailed(RealtimeError):
 
 
 class SignalingError(RealtimeError):
-    """A client's message is refused. `status` is the HTTP status, the text one sentence for a person."""
+    """A client's message is refused. `status` is the HTTP status, the text one sentence for a person.
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    `code` is a stable name of the reason, for programs.
+    """
+
+    def __init__(self, message: str, status: int = 400, code: str = "bad_request") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.code = status, code
 
 
 class OverCapacity(SignalingError):
     """The limit on sessions or viewers is reached."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, status=503)
+        super().__init__(message, status=503, code="over_capacity")
 
 
 class SessionClosed(RealtimeError):
