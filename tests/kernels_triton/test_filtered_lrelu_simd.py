@@ -1,0 +1,98 @@
+"""The one-pass CPU kernel against the definition of filtered_lrelu, written out here in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kernels_triton.filtered_lrelu import simd_cpu
+
+GAIN, SLOPE = 2**0.5, 0.2
+
+
+def definition(x, fu, fd, b, up, pads, clamp):
+    """Zero insertion, padding, dense FIR, leaky ReLU, gain, clamp, dense FIR, decimation by 2."""
+    x = x + b[None, :, None, None]
+    n, c, h, w = x.shape
+    high = torch.zeros(n, c, h * up, w * up, dtype=x.dtype)
+    high[:, :, ::up, ::up] = x
+    high = F.pad(high, [pads[0], pads[1], pads[0], pads[1]])
+    first = torch.outer(fu, fu).flip(0, 1) * up * up
+    high = F.conv2d(high, first[None, None].expand(c, 1, -1, -1), groups=c)
+    high = (F.leaky_relu(high, SLOPE) * GAIN).clamp(-clamp, clamp)
+    second = torch.outer(fd, fd).flip(0, 1)
+    return F.conv2d(high, second[None, None].expand(c, 1, -1, -1), groups=c)[:, :, ::2, ::2]
+
+
+def case(up, pad_lo, size, out, channels, taps=12, batch=2):
+    generator = torch.Generator().manual_seed(up * 1000 + size)
+    x = torch.randn(batch, channels, size, size, generator=generator)
+    fu = torch.randn(6 * up, generator=generator) / 3  # asymmetric: a mirrored filter shows
+    fd = torch.randn(taps, generator=generator) / 3
+    b = torch.randn(channels, generator=generator)
+    pad_hi = (out - 1) * 2 + 1 - size * up + 6 * up + taps - 2 - pad_lo
+    return x, fu, fd, b, (pad_lo, pad_hi)
+
+
+CASES = [
+    (2, 9, 38, 36, 32, 12),  # a layer of config T that keeps its rate
+    (4, -6, 38, 52, 16, 12),  # one that doubles it
+    (2, -11, 54, 33, 16, 12),  # the cropping layer
+    (4, -5, 21, 20, 48, 12),
+    (2, 8, 23, 23, 16, 12),
+    (2, 11, 7, 9, 16, 12),
+    (2, 5, 20, 14, 16, 8),  # filter_size 4 on the down side
+]
+
+
+@pytest.mark.parametrize("up, pad_lo, size, out, channels, taps", CASES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_equals_the_definition(up, pad_lo, size, out, channels, taps, threads):
+    x, fu, fd, b, pads = case(up, pad_lo, size, out, channels, taps)
+    assert simd_cpu.supports(x, fu, fd, up, 2)
+    expected = definition(x.double(), fu.double(), fd.double(), b.double(), up, pads, 3.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = simd_cpu.run(x, fu, fd, b, up, pad_lo, (out, out), GAIN, SLOPE, 3.0)
+    finally:
+        torch.set_num_threads(before)
+    assert y.shape == expected.shape
+    # 18 + 12 products summed in float32 against float64: a few ulp of the largest value
+    assert (y - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+def test_memory_layout_of_the_input_does_not_matter():
+    x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
+    planar = simd_cpu.run(x, fu, fd, b, 2, 9, (28, 28), GAIN, SLOPE, None)
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(planar, simd_cpu.run(last, fu, fd, b, 2, 9, (28, 28), GAIN, SLOPE, None))
+    assert planar.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_unsupported_cases_are_declined():
+    x, fu, fd, _, _ = case(2, 9, 30, 28, 16)
+    assert not simd_cpu.supports(x[:, :15], fu, fd, 2, 2)
+    assert not simd_cpu.supports(x.double(), fu, fd, 2, 2)
+    assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2)
+    assert not simd_cpu.supports(x, fu, fd, 2, 1)
+
+
+def test_an_output_that_reaches_too_far_is_refused():
+    x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
+    with pytest.raises(ValueError, match="margin"):
+        simd_cpu.run(x, fu, fd, b, 2, 9, (80, 80), GAIN, SLOPE, None)
+
+
+def test_generated_kernels_are_cached_on_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    simd_cpu._folder.cache_clear()
+    simd_cpu._kernel.cache_clear()
+    try:
+        x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
+        simd_cpu.run(x, fu, fd, b, 2, 9, (28, 28), GAIN, SLOPE, None)
+        folder = tmp_path / "stylewire" / "kernels"
+        assert [p.name for p in folder.glob("filtered_lrelu_up2_taps12_*.py")]
+        assert list((folder / "__pycache__").glob("*.nbi"))  # numba's index of machine code
+    finally:
+        simd_cpu._folder.cache_clear()
+        simd_cpu._kernel.cache_clear()
