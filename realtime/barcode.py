@@ -1,8 +1,9 @@
 """A number drawn into a picture's luma and read back after any codec.
 
-One row of 32 blocks along the top edge, each `width / 32` pixels square: 24 bits of number, highest first, then
-8 bits of CRC, dark or light. It stays right through transcoding, repeated and dropped frames, so it tells which
-frame is on the glass where an RTP timestamp only tells which one was received. A page reads the same layout.
+One row of 32 blocks along the top edge, each `width / 32` pixels square: 24 bits of number, highest
+first, then 8 bits of CRC, dark or light. It stays right through transcoding, repeated and dropped
+frames, so it tells which frame is on the glass where an RTP timestamp only tells which one was
+received. A page reads the same layout.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def read(luma: np.ndarray) -> int | None:
     cell = luma.shape[1] / BLOCKS
     if cell < 1:
         return None
-    # The middle of each block: a codec blurs the edges, and a scaler moves them by up to half a pixel.
+    # The middle of each block: a codec blurs the edges, a scaler moves them by up to half a pixel.
     rows = slice(int(cell * 0.25), max(int(cell * 0.75), int(cell * 0.25) + 1))
     starts = np.arange(BLOCKS) * cell + 0.25 * cell
     columns = (starts[:, None] + np.arange(max(1, int(cell / 2)))).astype(np.int64)

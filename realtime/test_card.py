@@ -1,9 +1,10 @@
 """A moving test picture without a network: the model named `testcard`.
 
-It measures the transport alone, so it must be honest work for a codec (pure noise and a still picture both lie):
-texture that pans, an object that moves the other way, and light grain. It is a function of `t` and `seed` only,
-drawn straight into I420 (BT.601, limited range); a solid block in the lower left carries a colour that belongs to
-the seed, by which a test can tell one session's pictures from another's.
+It measures the transport alone, so it must be honest work for a codec (pure noise and a still
+picture both lie): texture that pans, an object that moves the other way, and light grain. It is a
+function of `t` and `seed` only, drawn straight into I420 (BT.601, limited range); a solid block in
+the lower left carries a colour that belongs to the seed, by which a test can tell one session's
+pictures from another's.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class _Scene:
 
 
 def _texture(rng: np.random.Generator, side: int, weights: dict[int, float]) -> np.ndarray:
-    """A weighted sum of smooth noises with `cells` bumps a side, float32 [side, side] around 0.5."""
+    """Weighted smooth noises of so many bumps a side; float32 [side, side] around 0.5."""
     total = np.zeros((side, side), np.float32)
     for cells, weight in weights.items():
         coarse = rng.random((cells, cells), dtype=np.float32)
@@ -74,7 +75,7 @@ def colour_of(seed: int) -> tuple[int, int, int]:
 
 
 def colour_in(i420: np.ndarray) -> tuple[float, float, float]:
-    """Mean (Y, U, V) in the middle of the seed's block of a picture [H*3//2, W], also a decoded one."""
+    """Mean (Y, U, V) in the middle of the seed's block of a picture [H*3//2, W], also decoded."""
     y, u, v = _views(i420)
     size = y.shape[0]
     low, high, left, right = size - 3 * size // 16, size - size // 16, size // 16, 3 * size // 16
@@ -103,7 +104,7 @@ class TestCard:
     __test__ = False  # not a test class, whatever its name says to pytest
 
     def __init__(self, size: int) -> None:
-        """Prepare pictures of `size` x `size` pixels; a multiple of 16. Takes 0.1 s at 1024 the first time."""
+        """Prepare pictures of `size` x `size` pixels, a multiple of 16; 0.1 s at 1024, once."""
         if size < 16 or size % 16:
             raise ValueError(f"the test card's side must be a multiple of 16 pixels, not {size}.")
         self.size = size
