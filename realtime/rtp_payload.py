@@ -17,7 +17,7 @@ def nal_units(stream: bytes) -> list[bytes]:
     while at >= 0:
         starts.append(at + 3)
         at = stream.find(_START_CODE, at + 3)
-    ends = [start - 3 for start in starts[1:]] + [len(stream)]
+    ends = [*(start - 3 for start in starts[1:]), len(stream)] if starts else []
     # A unit never ends in a zero byte (ITU-T H.264, 7.4.1): such zeros belong to what follows.
     units = (stream[s:e].rstrip(b"\0") for s, e in zip(starts, ends, strict=True))
     return [unit for unit in units if unit]

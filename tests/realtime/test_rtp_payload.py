@@ -23,7 +23,7 @@ def reassembled(payloads: tuple[bytes, ...]) -> bytes:
 
 @pytest.mark.parametrize(
     "lengths",
-    [[1], [10, 4, 500], [10, 4, 5000], [1200], [1201], [1199, 1199], [590] * 5, [2398, 2397, 3]],
+    [[2], [10, 4, 500], [10, 4, 5000], [1200], [1201], [1199, 1199], [590] * 5, [2398, 2397, 3]],
 )
 def test_h264_units_come_back_whole_and_in_order(lengths):
     units = [unit(1 + i % 5, length, i) for i, length in enumerate(lengths)]
