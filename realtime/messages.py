@@ -26,8 +26,11 @@ class Look:
     model: str = "default"
     seed: int = 0
     psi: float = 0.7
-    blend_seed: int | None = None  # on the way from `seed` to this one
-    blend: float = 0.0  # 0: `seed`, 1: `blend_seed`
+    blend_seed: int | None = None  # on the way from the start to this one
+    blend: float = 0.0  # 0: the start, 1: `blend_seed`
+    # The start is `seed`; or, if that change overtook an earlier one, these (seed, weight) mixed in
+    # order. Weights are positive and sum to 1.
+    mix: tuple[tuple[int, float], ...] = ()
     motion_seed: int = 0
     resolution: int = 256  # side of the picture sent, pixels
 
