@@ -1,0 +1,78 @@
+"""From a seed to a latent, from a latent to an identity, and between two identities.
+
+Shared by every system whose identity is a `w`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.contracts import Identity
+from models.errors import BadConfig
+
+
+class LatentGenerator(Protocol):
+    """The part of a generator that turns seeds into styles."""
+
+    z_dim: int
+    c_dim: int
+    w_dim: int
+    num_ws: int
+
+    def mapping(self, z: Tensor, c: Tensor, truncation_psi: float = 1.0) -> Tensor: ...
+
+
+def latent_of_seed(
+    seed: int, z_dim: int, c_dim: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """The latent and the label that the published tools show for a seed.
+
+    Args:
+        seed: 0 .. 2^32 - 1.
+        z_dim: Entries of the latent.
+        c_dim: Number of classes; 0 for an unconditional generator.
+        device: Where to put them.
+    Returns:
+        `z` [1, z_dim] float32 and `c` [1, c_dim] float32, one-hot (no columns when unconditional).
+    Raises:
+        BadConfig: The seed is out of range.
+    Source: the interactive viewer of StyleGAN3 (Karras et al. 2021): one legacy NumPy stream per
+        seed, the latent first, then the class.
+    """
+    if not 0 <= seed < 1 << 32:
+        raise BadConfig(f"seed is {seed}; it must be between 0 and 2^32 - 1")
+    stream = np.random.RandomState(seed)
+    z = torch.from_numpy(stream.randn(1, z_dim).astype(np.float32))
+    c = torch.zeros(1, c_dim)
+    if c_dim > 0:
+        c[0, stream.randint(c_dim)] = 1.0
+    return z.to(device), c.to(device)
+
+
+def device_of(generator: torch.nn.Module) -> torch.device:
+    """Where a generator's weights are."""
+    return next(generator.parameters()).device
+
+
+def identity_of_seed(generator: torch.nn.Module, *, seed: int, psi: float) -> Identity:
+    """`{"w": [1, num_ws, w_dim]}` of a seed, truncated by `psi` in every row.
+
+    Raises:
+        BadConfig: The seed is out of range.
+    """
+    z, c = latent_of_seed(seed, generator.z_dim, generator.c_dim, device_of(generator))  # type: ignore[arg-type]
+    with torch.inference_mode():
+        return Identity({"w": generator.mapping(z, c, truncation_psi=psi)})  # type: ignore[operator]
+
+
+def blend_w(a: Identity, b: Identity, amount: float) -> Identity:
+    """From `a` (amount 0) to `b` (amount 1) in w; both ends exact.
+
+    W is close to linear in what is seen, which z is not: a straight line there is a movement.
+    """
+    with torch.inference_mode():
+        return Identity({"w": torch.lerp(a.tensors["w"], b.tensors["w"], amount)})
