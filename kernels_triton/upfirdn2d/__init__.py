@@ -1,0 +1,9 @@
+from kernels_triton.upfirdn2d.op import (
+    downsample2d,
+    filter2d,
+    setup_filter,
+    upfirdn2d,
+    upsample2d,
+)
+
+__all__ = ["downsample2d", "filter2d", "setup_filter", "upfirdn2d", "upsample2d"]
