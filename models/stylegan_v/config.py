@@ -71,8 +71,6 @@ class GeneratorConfig:
     condition: str = "concat_const"  # where v(t) enters: "concat_const", "concat_w", "sum_w"
     temporal_input: bool = True  # the 4x4 input is [const, v(t)], or const alone
     use_noise: bool = False  # per-pixel noise in every layer
-    mapping_layers: int | None = None  # overrides the constructor's
-    channel_max: int | None = None  # overrides the constructor's
     fps: float = DEFAULT_FPS  # frames per second of the training data: the unit of the times above
 
     def __post_init__(self) -> None:
@@ -80,6 +78,12 @@ class GeneratorConfig:
             raise BadConfig(
                 f"time_enc.cond_type is {self.condition!r};"
                 " known are 'concat_const', 'concat_w' and 'sum_w'"
+            )
+        if self.temporal_input != (self.condition == "concat_const"):
+            raise BadConfig(
+                f"time_enc.cond_type {self.condition!r} does not fit input.type"
+                f" {'temporal' if self.temporal_input else 'const'!r}: 'concat_const' needs"
+                " 'temporal', the others 'const'"
             )
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise BadConfig(f"fps is {self.fps}; it must be positive")
@@ -114,8 +118,6 @@ class GeneratorConfig:
             condition=_text(time, "cond_type", "concat_const"),
             temporal_input=kind == "temporal",
             use_noise=bool(cfg.get("use_noise", False)),
-            mapping_layers=_optional_whole(cfg, "mapping_net_n_layers"),
-            channel_max=_optional_whole(cfg, "channel_max"),
             fps=_number(cfg, "fps", _number(sampling, "fps", DEFAULT_FPS)),
         )
 
@@ -185,10 +187,6 @@ def _whole(cfg: Mapping[str, Any], key: str, default: int) -> int:
     if not value.is_integer():
         raise BadConfig(f"{key} is {value}, not a whole number")
     return int(value)
-
-
-def _optional_whole(cfg: Mapping[str, Any], key: str) -> int | None:
-    return None if cfg.get(key) is None else _whole(cfg, key, 0)
 
 
 def _text(cfg: Mapping[str, Any], key: str, default: str) -> str:
