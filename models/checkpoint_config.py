@@ -1,0 +1,210 @@
+"""What a checkpoint's `config` may say, per family: the generator's constructor arguments, bounded.
+
+The bounds are wider than anything published and narrow enough that constructing a network costs no
+more than its tensors do. Unknown keys are refused: a misspelt argument must not become a default.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import BadCheckpoint
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from `low` to `high`."""
+
+    low: float
+    high: float
+    whole: bool = False
+    optional: bool = False  # null is a value too
+
+    def check(self, value: object) -> bool:
+        if value is None:
+            return self.optional
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and (not self.whole or value == int(value))
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}{' or null' if self.optional else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few values."""
+
+    values: tuple[Any, ...]
+
+    def check(self, value: object) -> bool:
+        return any(type(value) is type(known) and value == known for known in self.values)
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(repr(value) for value in self.values)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """A small list of numbers: the taps of a filter."""
+
+    most: int
+
+    def check(self, value: object) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and 0 < len(value) <= self.most
+            and all(Number(-1e6, 1e6).check(tap) for tap in value)
+        )
+
+    def __str__(self) -> str:
+        return f"a list of up to {self.most} numbers"
+
+
+Rule = Number | Choice | Taps
+Schema = Mapping[str, Any]  # key -> Rule or a nested Schema
+
+_YES_NO = Choice((False, True))
+_ACTIVATION = Choice(
+    ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
+)
+_CLAMP = Number(1e-6, 1e9, optional=True)
+
+
+def _count(high: int, low: int = 1, optional: bool = False) -> Number:
+    return Number(low, high, whole=True, optional=optional)
+
+
+_MAPPING: Schema = {
+    "num_layers": _count(64),
+    "embed_features": _count(16384, optional=True),
+    "layer_features": _count(16384, optional=True),
+    "activation": _ACTIVATION,
+    "lr_multiplier": Number(1e-6, 1e3),
+    "w_avg_beta": Number(0, 1, optional=True),
+}
+_SIZES: Schema = {
+    "z_dim": _count(16384, low=0),
+    "c_dim": _count(65536, low=0),
+    "w_dim": _count(16384),
+    "img_resolution": _count(4096, low=4),
+    "img_channels": _count(64),
+}
+_CHANNELS: Schema = {
+    "channel_base": _count(1 << 20),
+    "channel_max": _count(8192),
+    "num_fp16_res": _count(64, low=0),
+    "conv_clamp": _CLAMP,
+}
+STYLEGAN2: Schema = {
+    **_SIZES,
+    **_CHANNELS,
+    "mapping_kwargs": _MAPPING,
+    "architecture": Choice(("skip", "resnet", "orig")),
+    "resample_filter": Taps(32),
+    "fp16_channels_last": _YES_NO,
+    "fused_modconv_default": Choice((False, True, "inference_only")),
+    "kernel_size": _count(15),
+    "use_noise": _YES_NO,
+    "activation": _ACTIVATION,
+}
+STYLEGAN3: Schema = {
+    **_SIZES,
+    **_CHANNELS,
+    "mapping_kwargs": _MAPPING,
+    "num_layers": _count(64),
+    "num_critical": _count(64, low=0),
+    "first_cutoff": Number(0.25, 64),
+    "first_stopband": Number(0.25, 64),
+    "last_stopband_rel": Number(1, 4),
+    "margin_size": _count(256, low=0),
+    "output_scale": Number(1e-6, 1e6),
+    "conv_kernel": _count(15),
+    "filter_size": _count(16),
+    "lrelu_upsampling": _count(4),
+    "use_radial_filters": _YES_NO,
+    "magnitude_ema_beta": Number(0, 1),
+}
+_FRAMES = Number(1e-3, 1e9)
+STYLEGAN_V: Schema = {
+    **{key: rule for key, rule in _SIZES.items() if key != "z_dim"},
+    "mapping_kwargs": {"num_layers": _count(64)},
+    "synthesis_kwargs": _CHANNELS,
+    "cfg": {
+        "z_dim": _count(16384),
+        "use_noise": _YES_NO,
+        "fps": Number(1e-3, 1e4),
+        "mapping_net_n_layers": _count(64, optional=True),
+        "channel_max": _count(8192, optional=True),
+        "input": {"type": Choice(("temporal", "const"))},
+        "motion": {
+            "z_dim": _count(16384),
+            "v_dim": _count(16384),
+            "motion_z_distance": _FRAMES,
+            "gen_strategy": Choice(("conv", "autoregressive")),
+            "kernel_size": _count(255),
+            "fourier": Choice((True,)),
+        },
+        "time_enc": {
+            "cond_type": Choice(("concat_const", "concat_w", "sum_w")),
+            "dim": _count(16384),
+            "min_period_len": _FRAMES,
+            "max_period_len": _FRAMES,
+        },
+        "sampling": {"max_num_frames": _count(1 << 24), "fps": Number(1e-3, 1e4)},
+    },
+}
+FAMILIES: dict[str, Schema] = {
+    "stylegan2": STYLEGAN2,
+    "stylegan3": STYLEGAN3,
+    "stylegan_v": STYLEGAN_V,
+}
+
+
+def check_config(family: object, config: object) -> None:
+    """Accepts a family and the constructor arguments of its generator.
+
+    Raises:
+        BadCheckpoint: CKPT_UNKNOWN_FAMILY; CKPT_BAD_CONFIG with the key and what it may be.
+    """
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise BadCheckpoint(
+            "CKPT_UNKNOWN_FAMILY",
+            f"family {_short(family)} is not known here; known are {', '.join(FAMILIES)}",
+        )
+    _check_table(config, FAMILIES[family], "config")
+    assert isinstance(config, Mapping)
+    missing = [key for key in (*_SIZES, "cfg") if key in FAMILIES[family] and key not in config]
+    if missing:
+        raise BadCheckpoint("CKPT_BAD_CONFIG", f"config lacks {', '.join(missing)}")
+
+
+def _check_table(table: object, schema: Schema, where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise BadCheckpoint("CKPT_BAD_CONFIG", f"{where} is {_short(table)}, not a table")
+    for key, value in table.items():
+        rule = schema.get(key) if isinstance(key, str) else None
+        if rule is None:
+            raise BadCheckpoint(
+                "CKPT_BAD_CONFIG",
+                f"{where} has the unknown key {_short(key)}; known: {', '.join(sorted(schema))}",
+            )
+        if isinstance(rule, Mapping):
+            _check_table(value, rule, f"{where}.{key}")
+        elif not rule.check(value):
+            raise BadCheckpoint("CKPT_BAD_CONFIG", f"{where}.{key} is {_short(value)}, not {rule}")
+
+
+def _short(value: object) -> str:
+    """At most 80 escaped characters of a hostile value."""
+    if isinstance(value, str):
+        return ascii(value[:60])
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return str(value) if math.isfinite(value) else "not finite"
+    return f"a {type(value).__name__}"
