@@ -84,7 +84,7 @@ class Limits:
 
 
 def schema(limits: Limits | None = None) -> list[dict[str, Any]]:
-    """Each control as a page needs it: name, type, min, max, step, default, unit, label, choices."""
+    """Each control for a page: name, type, min, max, step, default, unit, label, choices."""
     limits = limits or Limits()
     rows = []
     for name, about in _FIELDS.items():
@@ -258,7 +258,7 @@ def _number(name: str, value: object, kind: type[int] | type[float]) -> Any:
         word = "a whole number" if kind is int else "a number"
         raise ControlError("wrong_type", f"{name} is {_show(value)}: send {word}.")
     try:
-        number = kind(value)  # type: ignore[call-overload]
+        number = kind(value)  # type: ignore[call-overload,arg-type]
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):

@@ -1,4 +1,4 @@
-"""A frame slot: I420 planes in memory that is allocated once per session and handed round by count.
+"""A frame slot: I420 planes in memory allocated once per session and handed round by count.
 
 I420 here is planar YUV 4:2:0, uint8, matrix BT.601, limited range (luma 16..235, chroma 16..240).
 Whoever encodes it signals exactly that.

@@ -1,0 +1,1 @@
+"""Where finished frames go: a browser, a file, nowhere."""
