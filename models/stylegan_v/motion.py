@@ -36,7 +36,7 @@ NoiseSource = Callable[[int, int], npt.NDArray[np.float32]]  # first code, how m
 _KEPT_SEGMENTS = 3
 _ROWS = 128  # of a weight matrix per stage: 1.4 M multiply-adds per code at the published size
 _LSTM_MEMORY = 64  # codes of history an LSTM is run over
-_LSTM_STRIDE = 8  # of them per stage
+_LSTM_STRIDE = 4  # of them per stage
 _TURN = 2 * math.pi
 
 Stages = Generator[None, None, "Segment"]  # yields between stages, returns the segment
@@ -167,6 +167,7 @@ class StreamedMotion:
         self._encoder = encoder
         self._distance = encoder.config.distance
         self._noise = noise or self._keyed
+        self._endless = noise is None
         self._device = device
         self._segments: OrderedDict[int, Segment] = OrderedDict()
         self._ahead: tuple[int, Stages] | None = None  # the segment being prepared
@@ -215,7 +216,8 @@ class StreamedMotion:
         """Works off a share of the stages of the segment that play is heading for."""
         step = 0.0 if self._last is None else frames - self._last
         self._last = frames
-        if step == 0.0 or abs(step) > self._distance:  # paused; or jumping, so there is no next one
+        # Paused; or jumping, so that there is no next one; or given codes, which may end here.
+        if step == 0.0 or abs(step) > self._distance or not self._endless:
             return
         target = index + (1 if step > 0 else -1)
         if target in self._segments:

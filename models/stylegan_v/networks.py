@@ -11,7 +11,7 @@ followed; phases are formed in float64 (see `motion_encoder.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,10 @@ from models.backbones.mapping import MappingNetwork
 from models.backbones.stylegan2 import SynthesisBlock, block_resolutions, half_precision_from
 from models.errors import BadConfig
 from models.stylegan_v.config import GeneratorConfig
+from models.stylegan_v.discriminator import Discriminator
 from models.stylegan_v.motion_encoder import MotionEncoder
+
+__all__ = ["Discriminator", "Generator", "SynthesisNetwork"]
 
 SIDE = 4  # of the first feature map, pixels
 
@@ -196,7 +199,7 @@ class SynthesisNetwork(nn.Module):
             ws = ws + motion_v[:, None]
 
         # Blocks. A block's torgb shares its row with the next block's conv0.
-        x: Tensor = self.b4.input(motion_v)
+        x: Tensor = cast(InputBlock, self._modules["b4"]).input(motion_v)
         img: Tensor | None = None
         row = 0
         for block in self.blocks():
