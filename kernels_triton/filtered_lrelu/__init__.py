@@ -1,0 +1,3 @@
+from kernels_triton.filtered_lrelu.op import filtered_lrelu
+
+__all__ = ["filtered_lrelu"]
