@@ -111,7 +111,7 @@ class FrameClock:
         return late
 
     def retime(self, fps: float | Fraction, now_ns: int) -> None:
-        """Change the rate; the next tick comes one new interval after the last one.
+        """Change the rate, if it differs; the next tick comes one new interval after the last.
 
         Ticks that a stall has already put more than one interval past are dropped at the old rate.
         The anchor is the last tick's deadline, a whole number of nanoseconds, because exact

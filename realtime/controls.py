@@ -7,6 +7,8 @@ nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from realtime.control_schema import (
     SCHEMA,
     ControlChange,
@@ -143,12 +145,12 @@ class LiveControls:
     """
 
     def __init__(self, controls: Controls | None = None, *, motion_seed: int = 0) -> None:
-        self._controls = controls or Controls()
+        initial = controls or Controls()
+        self._controls = replace(initial, scrub=None)
         self._motion_seed = motion_seed
         self._psi = Ramp(self._controls.psi)
         self._seed = SeedBlend(self._controls.seed)
-        start = self._controls.scrub or 0.0
-        self.timeline = MotionTimeline(start, self._controls.speed)
+        self.timeline = MotionTimeline(initial.scrub or 0.0, initial.speed)
         if self._controls.pause:
             self.timeline.pause(0.0, ramp_s=0.0)
 
