@@ -131,8 +131,8 @@ STYLEGAN3: Schema = {
 }
 _FRAMES = Number(1e-3, 1e9)
 STYLEGAN_V: Schema = {
-    **{key: rule for key, rule in _SIZES.items() if key != "z_dim"},
-    "mapping_kwargs": {"num_layers": _count(64)},
+    **_SIZES,
+    "mapping_kwargs": _MAPPING,
     "synthesis_kwargs": _CHANNELS,
     "cfg": {
         "z_dim": _count(16384),
@@ -165,6 +165,9 @@ FAMILIES: dict[str, Schema] = {
 }
 
 
+_MAY_LACK = {("stylegan_v", "z_dim")}
+
+
 def check_config(family: object, config: object) -> None:
     """Accepts a family and the constructor arguments of its generator.
 
@@ -178,7 +181,9 @@ def check_config(family: object, config: object) -> None:
         )
     _check_table(config, FAMILIES[family], "config")
     assert isinstance(config, Mapping)
-    missing = [key for key in (*_SIZES, "cfg") if key in FAMILIES[family] and key not in config]
+    # StyleGAN-V's z_dim is an entry of its cfg and may stand outside too.
+    needed = [key for key in (*_SIZES, "cfg") if key in FAMILIES[family]]
+    missing = [key for key in needed if key not in config and (family, key) not in _MAY_LACK]
     if missing:
         raise BadCheckpoint("CKPT_BAD_CONFIG", f"config lacks {', '.join(missing)}")
 
