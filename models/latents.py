@@ -5,25 +5,14 @@ Shared by every system whose identity is a `w`.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.contracts import Identity
 from models.errors import BadConfig
-
-
-class LatentGenerator(Protocol):
-    """The part of a generator that turns seeds into styles."""
-
-    z_dim: int
-    c_dim: int
-    w_dim: int
-    num_ws: int
-
-    def mapping(self, z: Tensor, c: Tensor, truncation_psi: float = 1.0) -> Tensor: ...
 
 
 def latent_of_seed(
@@ -53,20 +42,21 @@ def latent_of_seed(
     return z.to(device), c.to(device)
 
 
-def device_of(generator: torch.nn.Module) -> torch.device:
-    """Where a generator's weights are."""
-    return next(generator.parameters()).device
+def mapping_device(generator: nn.Module) -> torch.device:
+    """Where a generator's mapping is. Its synthesis may be elsewhere, on the device that draws."""
+    return next(cast(nn.Module, generator.mapping).parameters()).device
 
 
-def identity_of_seed(generator: torch.nn.Module, *, seed: int, psi: float) -> Identity:
+def identity_of_seed(generator: nn.Module, *, seed: int, psi: float) -> Identity:
     """`{"w": [1, num_ws, w_dim]}` of a seed, truncated by `psi` in every row.
 
     Raises:
         BadConfig: The seed is out of range.
     """
-    z, c = latent_of_seed(seed, generator.z_dim, generator.c_dim, device_of(generator))  # type: ignore[arg-type]
+    net = cast(Any, generator)
+    z, c = latent_of_seed(seed, net.z_dim, net.c_dim, mapping_device(generator))
     with torch.inference_mode():
-        return Identity({"w": generator.mapping(z, c, truncation_psi=psi)})  # type: ignore[operator]
+        return Identity({"w": net.mapping(z, c, truncation_psi=psi)})
 
 
 def blend_w(a: Identity, b: Identity, amount: float) -> Identity:

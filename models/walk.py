@@ -47,7 +47,6 @@ class Walk:
         speed: Knots per second; 0 stands still, negative walks backwards.
         radius: Spread of `dw` in units of the spread of w; 0 stands still.
         loop: Number of knots after which the walk repeats exactly (4 or more), or None.
-        device: Where codes go.
     Raises:
         BadConfig: A setting is out of range.
     """
@@ -62,21 +61,21 @@ class Walk:
         speed: float = 0.5,
         radius: float = 0.5,
         loop: int | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= seed < 1 << 64:
             raise BadConfig(f"seed is {seed}; it must be between 0 and 2^64 - 1")
-        if not math.isfinite(speed):
-            raise BadConfig(f"speed is {speed}; it must be a finite number of knots per second")
-        if not (math.isfinite(radius) and radius >= 0):
-            raise BadConfig(f"radius is {radius}; it must be finite and not negative")
-        if loop is not None and loop < _REACH:
-            raise BadConfig(f"loop is {loop} knots; a loop needs at least {_REACH}")
+        if not _is_number(speed):
+            raise BadConfig(f"speed is {speed!r}; it must be a finite number of knots per second")
+        if not (_is_number(radius) and radius >= 0):
+            raise BadConfig(f"radius is {radius!r}; it must be a finite number, 0 or more")
+        if loop is not None and not (isinstance(loop, int) and loop >= _REACH):
+            raise BadConfig(
+                f"loop is {loop!r}; it must be a whole number of knots, {_REACH} or more"
+            )
         self.seed, self.speed, self.radius, self.loop = seed, float(speed), float(radius), loop
         self._mapping = mapping
         self._centre = w_avg.detach().to("cpu", torch.float64).numpy()
         self._z_dim = z_dim
-        self._device = device
         self._knots: OrderedDict[int, npt.NDArray[np.float64]] = OrderedDict()
 
     def sample(self, t: float) -> MotionCode:
@@ -85,7 +84,7 @@ class Walk:
         Args:
             t: Seconds, in any order, negative too.
         Returns:
-            `dw`: [1, w_dim] float32 on the walk's device.
+            `dw`: [1, w_dim] float32 on the CPU; it is small, and whoever draws moves it.
         Raises:
             BadConfig: `t` is not finite, or beyond 2^63 knots.
         """
@@ -97,7 +96,7 @@ class Walk:
         weights *= self.radius / math.sqrt(float(weights @ weights))
         around = np.stack([self._knot(first - 1 + i) for i in range(_REACH)])  # [4, w_dim]
         dw = (weights[:, None] * around).sum(axis=0).astype(np.float32)
-        return MotionCode({"dw": torch.from_numpy(dw)[None].to(self._device)}, t)
+        return MotionCode({"dw": torch.from_numpy(dw)[None]}, t)
 
     def _knot(self, index: int) -> npt.NDArray[np.float64]:
         """`w_k - w_avg` [w_dim], from memory where it was used lately."""
@@ -114,6 +113,11 @@ class Walk:
         else:
             self._knots.move_to_end(index)
         return knot
+
+
+def _is_number(value: object) -> bool:
+    # Settings come from files too.
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _basis(f: float) -> npt.NDArray[np.float64]:

@@ -149,7 +149,6 @@ class StreamedMotion:
         fps: Frames per second of the training data.
         seed: 0 .. 2^64 - 1.
         noise: Given noise codes in place of keyed ones, e.g. `given_codes(motion_z)`.
-        device: Where codes go.
     """
 
     def __init__(
@@ -159,7 +158,6 @@ class StreamedMotion:
         fps: float,
         seed: int = 0,
         noise: NoiseSource | None = None,
-        device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= seed < 1 << 64:
             raise BadConfig(f"seed is {seed}; it must be between 0 and 2^64 - 1")
@@ -168,7 +166,6 @@ class StreamedMotion:
         self._distance = encoder.config.distance
         self._noise = noise or self._keyed
         self._endless = noise is None
-        self._device = device
         self._segments: OrderedDict[int, Segment] = OrderedDict()
         self._ahead: tuple[int, Stages] | None = None  # the segment being prepared
         self._stages_left = 0
@@ -180,7 +177,7 @@ class StreamedMotion:
         Args:
             t: Seconds, in any order, negative and fractional too.
         Returns:
-            `v`: [1, 2 * frequencies] float32 on the stream's device.
+            `v`: [1, 2 * frequencies] float32 on the CPU; it is small, and whoever draws moves it.
         Raises:
             BadConfig: `t` is not finite.
         Source: specification of StyleGAN-V, sections 11 and 12.
@@ -194,7 +191,7 @@ class StreamedMotion:
         index = int(whole)
         v = self._segment(index).at(tau)
         self._prepare(index, tau, frames)
-        return MotionCode({"v": torch.from_numpy(v).to(self._device)}, t)
+        return MotionCode({"v": torch.from_numpy(v)}, t)
 
     def _segment(self, index: int) -> Segment:
         segment = self._segments.get(index)

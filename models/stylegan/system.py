@@ -1,0 +1,93 @@
+"""A generator of still images as a system: motion is a walk in W around the identity."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
+from models.latents import blend_w, identity_of_seed, latent_of_seed, mapping_device
+from models.walk import Walk
+
+WALK_SPEED = 0.5  # knots per second
+WALK_RADIUS = 0.5  # spread of the walk in units of the spread of w
+
+
+class WalkSynthesizer(Synthesizer):
+    """Pictures of `w + dw`.
+
+    Args:
+        generator: StyleGAN2's or StyleGAN3's.
+    """
+
+    def __init__(self, generator: nn.Module) -> None:
+        super().__init__()
+        self.synthesis = cast(nn.Module, generator.synthesis)
+
+    def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
+        """`w` [N, num_ws, w_dim] and `dw` [N or 1, w_dim] to pictures [N, 3, R, R]."""
+        return self.synthesis(identity.tensors["w"] + motion.tensors["dw"][:, None])
+
+
+class System:
+    """StyleGAN2 or StyleGAN3, ready to be sampled.
+
+    Args:
+        name: As it is shown.
+        generator: Is put in evaluation mode, its gradients are turned off.
+        trained: False for seeded random weights.
+        walk_speed: Knots per second.
+        walk_radius: How far from the identity the walk goes, in units of the spread of w.
+        walk_loop: After how many knots it repeats exactly; None is never.
+    Raises:
+        BadConfig: A setting of the walk is out of range.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        generator: nn.Module,
+        *,
+        trained: bool,
+        walk_speed: float = WALK_SPEED,
+        walk_radius: float = WALK_RADIUS,
+        walk_loop: int | None = None,
+    ) -> None:
+        self.name = name
+        self.trained = trained
+        generator.eval().requires_grad_(False)
+        self.generator = cast(Any, generator)
+        self.resolution: int = self.generator.img_resolution
+        self.synthesizer: Synthesizer = WalkSynthesizer(generator)
+        self._walk = {"speed": walk_speed, "radius": walk_radius, "loop": walk_loop}
+        self.motion(seed=0)  # so that impossible settings are refused here and not in a session
+
+    def identity(self, *, seed: int, psi: float = 1.0) -> Identity:
+        """`{"w": [1, num_ws, w_dim]}`, truncated by `psi`: the picture the published tools show.
+
+        Raises:
+            BadConfig: The seed is not in 0 .. 2^32 - 1.
+        """
+        return identity_of_seed(self.generator, seed=seed, psi=psi)
+
+    def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
+        """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
+        return blend_w(a, b, amount)
+
+    def motion(self, *, seed: int) -> MotionSource:
+        """A walk with codes `{"dw": [1, w_dim]}`; a conditional one stays in the seed's class.
+
+        Raises:
+            BadConfig: The seed is not in 0 .. 2^32 - 1.
+        """
+        generator = self.generator
+        device = mapping_device(generator)
+        _, label = latent_of_seed(seed, generator.z_dim, generator.c_dim, device)
+
+        def mapping(z: Tensor) -> Tensor:
+            return generator.mapping(z.to(device), label)[:, 0]
+
+        w_avg = generator.mapping.w_avg
+        settings: dict[str, Any] = self._walk
+        return Walk(mapping, w_avg, generator.z_dim, seed=seed, **settings)

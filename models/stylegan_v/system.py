@@ -1,0 +1,84 @@
+"""StyleGAN-V as a system: content from a seed, motion as an endless stream."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import Tensor
+
+from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
+from models.errors import BadConfig
+from models.latents import blend_w, identity_of_seed, latent_of_seed
+from models.stylegan_v.motion import SegmentEncoder, StreamedMotion
+from models.stylegan_v.motion_encoder import MotionEncoder
+from models.stylegan_v.networks import Generator
+
+
+class FrameSynthesizer(Synthesizer):
+    """Frames of `w` and `v`.
+
+    Args:
+        generator: Whose synthesis network draws.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.synthesis = generator.synthesis
+
+    def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
+        """`w` [B, num_ws, w_dim] and `v` [B * F, 2 * frequencies] to frames [B * F, 3, R, R]."""
+        return self.synthesis(identity.tensors["w"], motion_v=motion.tensors["v"])
+
+
+class System:
+    """StyleGAN-V, ready to be sampled.
+
+    Args:
+        name: As it is shown.
+        generator: Is put in evaluation mode, its gradients are turned off. Load its weights first:
+            the motion's are read once.
+        trained: False for seeded random weights.
+        fps: Frames per second of the training data, by which seconds become frames; the
+            generator's configuration if left out.
+    Raises:
+        BadConfig: `fps` is not positive.
+    """
+
+    def __init__(
+        self, name: str, generator: Generator, *, trained: bool, fps: float | None = None
+    ) -> None:
+        self.name = name
+        self.trained = trained
+        self.generator = generator.eval().requires_grad_(False)
+        self.resolution = generator.img_resolution
+        self.fps = generator.config.fps if fps is None else fps
+        if isinstance(self.fps, bool) or not isinstance(self.fps, int | float) or not self.fps > 0:
+            raise BadConfig(f"fps is {self.fps!r}; it must be a positive number")
+        self.synthesizer: Synthesizer = FrameSynthesizer(generator)
+        self._encoders: dict[int, SegmentEncoder] = {}  # by class
+
+    def identity(self, *, seed: int, psi: float = 1.0) -> Identity:
+        """`{"w": [1, num_ws, w_dim]}`, truncated by `psi`. Truncation acts on content only.
+
+        Raises:
+            BadConfig: The seed is not in 0 .. 2^32 - 1.
+        """
+        return identity_of_seed(self.generator, seed=seed, psi=psi)
+
+    def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
+        """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
+        return blend_w(a, b, amount)
+
+    def motion(self, *, seed: int) -> MotionSource:
+        """A stream with codes `{"v": [1, 2 * frequencies]}`; a conditional one in the seed's class.
+
+        Raises:
+            BadConfig: The seed is not in 0 .. 2^32 - 1.
+        """
+        _, label = latent_of_seed(seed, self.generator.z_dim, self.generator.c_dim)
+        kind = int(label.argmax()) if label.numel() else 0
+        encoder = self._encoders.get(kind)
+        if encoder is None:
+            weights = cast(MotionEncoder, self.generator.synthesis.motion_encoder)
+            encoder = self._encoders[kind] = SegmentEncoder(weights, label)
+        return StreamedMotion(encoder, fps=self.fps, seed=seed)
