@@ -1,0 +1,393 @@
+// The page: joins the connection, the controls and the read-outs. No build step, no library.
+
+import { makeReader } from './barcode.js';
+import { Connection } from './connection.js';
+import { ControlPanel } from './controls.js';
+import { ClockOffset, LatencyTracker } from './latency.js';
+import { LatencyPlot } from './plot.js';
+import { Readout } from './readout.js';
+import { SeedStrip } from './seeds.js';
+import { Transport } from './transport.js';
+
+const SEND_MS = 33; // a dragged slider sends at most once a frame
+const READOUT_MS = 250;
+const NOTICE_MS = 5000;
+
+const query = new URLSearchParams(location.search);
+const byId = (id) => document.getElementById(id);
+const video = byId('video');
+const calm = matchMedia('(prefers-reduced-motion: reduce)');
+
+const clock = new ClockOffset();
+const tracker = new LatencyTracker(clock);
+const readout = new Readout(byId, new LatencyPlot(byId('plot')), tracker);
+const panel = new ControlPanel(byId('panel'), change);
+const seeds = new SeedStrip(
+  { thumbs: byId('thumbs'), number: byId('seed'), back: byId('seeds-back'), on: byId('seeds-on'), dice: byId('dice') },
+  (seed) => change('seed', seed),
+);
+const transport = new Transport({ pause: byId('pause'), scrub: byId('scrub'), clock: byId('clock') }, change);
+
+const state = { phase: 'connecting', problem: '', controls: {}, model: null, trained: null, barcode: -1, barcodes: 0, untilMs: null };
+const desired = {}; // what this person has set: survives a restart of the server
+
+// ---------------------------------------------------------------- controls out
+
+let outbox = {};
+let outboxTimer = null;
+
+/** A person moved a control. Changes within one frame travel together. */
+function change(name, value) {
+  if (name !== 'scrub') desired[name] = value; // a place in time is not a setting
+  if (name in panel.values) panel.values[name] = value;
+  outbox[name] = value;
+  panel.hold(name);
+  outboxTimer ??= setTimeout(flush, SEND_MS);
+}
+
+function flush() {
+  outboxTimer = null;
+  const changes = outbox;
+  outbox = {};
+  connection.send({ type: 'set', ...changes });
+}
+
+/** After a reconnect: each value on its own, so that one refused value does not take the others along. */
+function resend(controls) {
+  for (const [name, value] of Object.entries(desired)) {
+    if (controls[name] !== value) connection.send({ type: 'set', [name]: value });
+  }
+}
+
+// ---------------------------------------------------------------- messages in
+
+const handlers = {
+  hello(message) {
+    const schema = message.schema.map((entry) =>
+      entry.name === 'model' && !entry.choices?.length ? { ...entry, choices: message.models.map((model) => model.name) } : entry,
+    );
+    panel.build(schema);
+    state.models = message.models;
+    state.codec = message.codec;
+    show(message.controls);
+    if (!connection.joining) resend(message.controls);
+    setDisabled(false);
+  },
+  state(message) {
+    show(message.controls);
+  },
+  frames(message) {
+    tracker.onRows(message.rows);
+  },
+  stats(message) {
+    state.stats = message;
+    readout.stats(message);
+    transport.anchor(message);
+    setTrained(message.trained);
+    const viewers = message.viewers ?? 1;
+    byId('viewers').hidden = viewers < 2;
+    byId('viewers').textContent = `${viewers} viewers`;
+  },
+  notice(message) {
+    notify(message.text, message.level);
+  },
+  error(message) {
+    notify(message.message, 'error');
+    show(panel.values);
+  },
+};
+
+function show(controls) {
+  state.controls = { ...state.controls, ...controls };
+  panel.show(controls);
+  if (!panel.isHeld('seed') && Number.isFinite(controls.seed)) seeds.show(controls.seed);
+  if (controls.model !== undefined) {
+    seeds.setModel(controls.model);
+    state.model = controls.model;
+    setTrained(state.models?.find((model) => model.name === controls.model)?.trained);
+  }
+  transport.show(controls, panel.isHeld('pause'));
+  document.title = controls.pause ? 'Paused · Stylewire' : 'Stylewire';
+}
+
+function setTrained(trained) {
+  if (typeof trained !== 'boolean') return;
+  state.trained = trained;
+  byId('untrained').hidden = trained;
+}
+
+function setDisabled(disabled) {
+  panel.setDisabled(disabled);
+  seeds.setDisabled(disabled);
+  transport.setDisabled(disabled);
+  for (const id of ['share', 'defaults']) byId(id).disabled = disabled;
+}
+
+let noticeTimer = null;
+function notify(text, level = 'info') {
+  const box = byId('notice');
+  box.textContent = text;
+  box.dataset.level = level;
+  box.hidden = false;
+  state.notice = text;
+  clearTimeout(noticeTimer);
+  noticeTimer = setTimeout(() => (box.hidden = true), level === 'error' ? 2 * NOTICE_MS : NOTICE_MS);
+}
+
+// ---------------------------------------------------------------- the connection's phases
+
+const PHASES = { connecting: 'Connecting', live: 'Live', waiting: 'Reconnecting', refused: 'Stopped' };
+
+function phase(name, { problem = null, untilMs = null, again = false } = {}) {
+  const wasDown = state.problem !== '';
+  // Between two tries the last sentence stays up: it should not flicker with each attempt.
+  if (name !== 'connecting') state.problem = problem?.message ?? '';
+  state.phase = name;
+  state.untilMs = untilMs;
+  byId('status').dataset.phase = name === 'connecting' && wasDown ? 'waiting' : name;
+  byId('status-text').textContent = name === 'connecting' && wasDown ? PHASES.waiting : PHASES[name];
+  byId('overlay').hidden = name === 'live' && state.pictured;
+  byId('spinner').hidden = name === 'refused';
+  if (byId('problem').textContent !== state.problem) byId('problem').textContent = state.problem;
+  byId('retry').hidden = !state.problem || name === 'live';
+  byId('fresh').hidden = name !== 'refused' || !query.has('session');
+  if (name !== 'live') {
+    state.pictured = false;
+    setDisabled(true);
+  }
+  if (name === 'live') {
+    tracker.reset();
+    if (again) notify('Connected again.');
+  }
+  countDown();
+}
+
+function countDown() {
+  const next = byId('next');
+  if (state.phase === 'waiting') {
+    const left = Math.max(0, Math.ceil((state.untilMs - performance.now()) / 1000));
+    next.textContent = left ? `Next try in ${left} s.` : 'Trying again.';
+  } else if (state.phase === 'connecting') next.textContent = state.problem ? 'Trying again.' : 'Connecting to the stream.';
+  else if (state.phase === 'live') next.textContent = 'Waiting for the first picture.';
+  else next.textContent = '';
+}
+
+// ---------------------------------------------------------------- the picture
+
+const read = query.has('barcode') ? makeReader() : null;
+
+function onFrame(calledMs, metadata) {
+  video.requestVideoFrameCallback(onFrame);
+  tracker.onFrame(metadata, performance.now());
+  if (read) {
+    const number = read(video);
+    if (number >= 0) {
+      state.barcode = number;
+      state.barcodes += 1;
+    }
+  }
+  if (!state.pictured && state.phase === 'live') pictured(); // an ending track shows one black frame
+}
+
+function pictured() {
+  state.pictured = true;
+  if (state.phase === 'live') byId('overlay').hidden = true;
+  byId('still').hidden = true;
+  byId('play').hidden = true;
+  byId('snapshot').disabled = false;
+}
+
+async function onTrack(track) {
+  video.srcObject = new MediaStream([track]);
+  try {
+    await video.play();
+  } catch (error) {
+    if (error.name !== 'NotAllowedError') return; // a newer track replaced this one before it played
+    byId('problem').textContent = 'The browser wants a click before it plays video.';
+    byId('play').hidden = false;
+  }
+}
+
+/** Keep the last picture: the video turns black when its connection ends. */
+function freeze() {
+  if (!state.pictured || !video.videoWidth) return;
+  const still = byId('still');
+  still.width = video.videoWidth;
+  still.height = video.videoHeight;
+  still.getContext('2d').drawImage(video, 0, 0);
+  still.hidden = false;
+}
+
+function describePicture() {
+  const chip = byId('picture');
+  chip.hidden = !video.videoWidth;
+  const name = state.model ? `${state.model} · ` : '';
+  chip.textContent = `${name}${video.videoWidth} × ${video.videoHeight}${state.codec ? ` · ${state.codec === 'H264' ? 'H.264' : state.codec}` : ''}`;
+}
+
+async function snapshot() {
+  const canvas = document.createElement('canvas');
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  if (!canvas.width) {
+    notify('There is no picture yet; wait for the stream to start.', 'error');
+    return;
+  }
+  canvas.getContext('2d').drawImage(video, 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(blob);
+  link.download = `stylewire-${state.model ?? 'picture'}-seed-${state.controls.seed ?? 0}.png`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  notify(`Saved ${link.download}.`);
+}
+
+function fullscreen() {
+  const screen = byId('screen');
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (screen.requestFullscreen) screen.requestFullscreen().catch(() => notify('The browser refused full screen; try its own menu.', 'error'));
+  else if (video.webkitEnterFullscreen) video.webkitEnterFullscreen(); // iPhones offer it for videos only
+  else notify('This browser has no full screen for pages; turn the phone instead.', 'error');
+}
+
+// ---------------------------------------------------------------- light around the picture
+
+const ambient = byId('ambient').getContext('2d');
+
+/** The picture's colours as a soft light behind it: twelve by twelve pixels, stretched by the compositor. */
+function glow() {
+  if (!state.pictured || document.hidden) return;
+  ambient.globalAlpha = calm.matches ? 1 : 0.12;
+  if (calm.matches && state.glowed) return; // one still light
+  ambient.drawImage(video, 0, 0, 12, 12);
+  state.glowed = true;
+}
+
+// ---------------------------------------------------------------- sharing, help, keys
+
+function share() {
+  const link = new URL(location.pathname, location.href);
+  link.searchParams.set('session', connection.session);
+  if (connection.codec) link.searchParams.set('codec', connection.codec);
+  byId('share-link').value = link.href;
+  byId('copied').textContent = '';
+  byId('share-box').showModal();
+  byId('share-link').select();
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText(byId('share-link').value);
+    byId('copied').textContent = 'Copied.';
+  } catch {
+    byId('share-link').select();
+    byId('copied').textContent = 'The link is selected: copy it with Ctrl+C.';
+  }
+}
+
+const KEYS = {
+  ' ': () => transport.toggle(),
+  n: () => seeds.step(1),
+  p: () => seeds.step(-1),
+  r: () => seeds.random(),
+  s: () => byId('snapshot').disabled || snapshot(),
+  f: fullscreen,
+  '?': () => byId('help-box').showModal(),
+};
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+  const target = event.target;
+  const typing = target.matches?.('input[type="number"], input[type="text"], select');
+  const presses = event.key === ' ' && target.matches?.('button, a, input[type="radio"], input[type="checkbox"]');
+  if (typing || presses || event.repeat) return;
+  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!action || !byId('keys-on').checked || (state.phase !== 'live' && !'f?'.includes(event.key))) return;
+  event.preventDefault();
+  action();
+}
+
+function resetAll() {
+  for (const [name, value] of Object.entries(panel.defaults())) {
+    if (name === 'model' || name === 'pause') continue;
+    change(name, value);
+    panel.held.delete(name);
+  }
+  show({ ...panel.values });
+  notify('All controls are back at their defaults.');
+}
+
+// ---------------------------------------------------------------- start
+
+const connection = new Connection({
+  codec: query.get('codec')?.toUpperCase() ?? null,
+  session: query.get('session'),
+  barcode: query.has('barcode'),
+  controls: () => ({ ...desired }),
+  on: {
+    phase,
+    track: onTrack,
+    ending: freeze,
+    pong: (sentMs, receivedMs, serverMs) => clock.add(sentMs, receivedMs, serverMs),
+    message: (message) => handlers[message.type]?.(message),
+  },
+});
+
+byId('snapshot').addEventListener('click', snapshot);
+byId('fullscreen').addEventListener('click', fullscreen);
+byId('share').addEventListener('click', share);
+byId('copy').addEventListener('click', copy);
+byId('help').addEventListener('click', KEYS['?']);
+byId('retry').addEventListener('click', () => connection.retry());
+byId('play').addEventListener('click', () => video.play());
+byId('defaults').addEventListener('click', resetAll);
+video.addEventListener('resize', describePicture);
+document.addEventListener('keydown', onKey);
+window.addEventListener('online', () => connection.retry());
+window.addEventListener('pagehide', () => connection.leave());
+window.addEventListener('pageshow', (event) => event.persisted && connection.drop());
+if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(onFrame);
+else {
+  tracker.nameless = Infinity;
+  video.addEventListener('playing', pictured);
+}
+
+setInterval(() => {
+  const now = performance.now();
+  readout.update(now, { live: state.phase === 'live', controls: state.controls });
+  transport.tick(now, state.phase === 'live');
+  describePicture();
+  countDown();
+  glow();
+}, READOUT_MS);
+
+/** Read-only figures, for tests and for the curious. */
+window.stylewire = Object.freeze({
+  get phase() { return state.phase; },
+  get problem() { return state.problem; },
+  get notice() { return state.notice ?? ''; },
+  get connects() { return connection.connects; },
+  get session() { return connection.session; },
+  get viewer() { return connection.viewer ?? null; },
+  get controls() { return { ...state.controls }; },
+  get desired() { return { ...desired }; },
+  get model() { return state.model; },
+  get trained() { return state.trained; },
+  get codec() { return state.codec ?? null; },
+  get stats() { return state.stats ? { ...state.stats } : null; },
+  get frames() { return tracker.frames; },
+  get matched() { return tracker.samples.length; },
+  get fps() { return tracker.fps(performance.now()); },
+  get frameAgeMs() { return tracker.frameAge(performance.now()); },
+  get latency() { return tracker.summary(performance.now()); },
+  get clockOffsetMs() { return clock.offsetMs ?? NaN; },
+  get motionS() { return transport.motionAt(performance.now()); },
+  get lastCalledMs() { return tracker.lastCalledMs; },
+  get barcode() { return state.barcode; },
+  get barcodes() { return state.barcodes; },
+  get width() { return video.videoWidth; },
+  get height() { return video.videoHeight; },
+});
+
+connection.run();
