@@ -176,7 +176,7 @@ def _branch(cfg: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def _number(cfg: Mapping[str, Any], key: str, default: float) -> float:
     value = cfg.get(key)
     if value is None:
-        return default
+        return float(default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadConfig(f"{key} is {value!r}, not a number{_hint(value)}")
     return float(value)
