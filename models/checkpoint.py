@@ -45,7 +45,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint_config import check_config
+from models.checkpoint_config import check_config, most_elements
 from models.checkpoint_files import check_header, parse_json, read_file
 from models.errors import BadCheckpoint, BadConfig
 
@@ -53,6 +53,7 @@ FORMAT = "stylewire-checkpoint"
 VERSION = 1
 MAX_BYTES = 8 << 30  # of the tensor file
 MAX_JSON_BYTES = 1 << 20
+OUTLINE_FROM = 1 << 28  # numbers (1 GiB); below, torch's machinery for it costs more: 1 s once
 _GENERATORS = {
     "stylegan2": "models.backbones.stylegan2",
     "stylegan3": "models.backbones.stylegan3",
@@ -233,8 +234,8 @@ def build(checkpoint: Checkpoint) -> nn.Module:
 def construct(family: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
     """The family's Generator as it is made, checked to take exactly the tensors of `state`.
 
-    It is first made without memory: a config that asks for more than the file holds is refused
-    before anything of that size exists. The global random state is left as it was.
+    What may be large is first made without memory: a config that asks for more than the file holds
+    is refused before anything of that size exists. The global random state is left as it was.
 
     Raises:
         BadCheckpoint: CKPT_UNKNOWN_FAMILY, CKPT_BAD_CONFIG, CKPT_ARCH_MISMATCH.
@@ -243,14 +244,15 @@ def construct(family: str, config: Mapping[str, Any], state: Mapping[str, Tensor
     generator = importlib.import_module(_GENERATORS[family]).Generator
     with torch.random.fork_rng(devices=[]):
         try:
-            with torch.device("meta"):
-                outline = generator(**config)
-            check_layout(outline.state_dict(), state)
+            if most_elements(family, config) > OUTLINE_FROM:
+                with torch.device("meta"):
+                    check_layout(generator(**config).state_dict(), state)
             made: nn.Module = generator(**config)
         except (BadConfig, ValueError) as error:
             raise BadCheckpoint(
                 "CKPT_BAD_CONFIG", f"the {family} generator refuses its config: {str(error)[:200]}"
             ) from error
+    check_layout(made.state_dict(), state)
     return made
 
 

@@ -213,3 +213,25 @@ def _short(value: object) -> str:
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 64):
         return str(value) if math.isfinite(value) else "not finite"
     return f"a {type(value).__name__}"
+
+
+def most_elements(family: str, config: Mapping[str, Any]) -> int:
+    """An upper bound, cheap and loose, on the numbers a generator of this config allocates."""
+    mapping = config.get("mapping_kwargs", {})
+    synthesis = config.get("synthesis_kwargs", config)
+    cfg = config.get("cfg", {})
+    motion, waves = cfg.get("motion", {}), cfg.get("time_enc", {}).get("dim", 256)
+    z, c, w = config.get("z_dim", cfg.get("z_dim", 512)), config["c_dim"], config["w_dim"]
+    embed = mapping.get("embed_features") or w
+    side = max(z + embed, w, mapping.get("layer_features") or 0)
+    total = mapping.get("num_layers", 8) * side**2 + c * embed
+    channels = max(synthesis.get("channel_max", 512), config["img_channels"])
+    kernel = max(3, synthesis.get("kernel_size", 3), synthesis.get("conv_kernel", 3))
+    depth = max(config.get("num_layers", 14) + 1, 3 * int(config["img_resolution"]).bit_length())
+    total += depth * (channels + 2 * waves) * (channels * kernel**2 + w + 2 * waves)
+    picture = config["img_resolution"] + 2 * config.get("margin_size", 10)
+    total += depth * picture**2  # noise and sampling grids
+    if family == "stylegan_v":
+        size = max(motion.get("z_dim", 512), motion.get("v_dim", 512)) + c
+        total += size**2 * max(8, 2 * motion.get("kernel_size", 11)) + 4 * waves * size
+    return int(total)
