@@ -29,7 +29,7 @@ const seeds = new SeedStrip(
 const transport = new Transport({ pause: byId('pause'), scrub: byId('scrub'), clock: byId('clock') }, change);
 
 const state = { phase: 'connecting', problem: '', controls: {}, model: null, trained: null, barcode: -1, barcodes: 0, untilMs: null };
-const desired = {}; // what this person has set: survives a restart of the server
+const desired = {}; // what was set here, or by another viewer: survives a restart of the server
 
 // ---------------------------------------------------------------- controls out
 
@@ -50,6 +50,14 @@ function flush() {
   const changes = outbox;
   outbox = {};
   connection.send({ type: 'set', ...changes });
+}
+
+/** What anybody has changed is what this page wants back after a restart. */
+function remember(controls) {
+  for (const [name, value] of Object.entries(controls)) {
+    if (name === 'scrub' || panel.isHeld(name)) continue;
+    if (name in desired || value !== state.controls[name]) desired[name] = value;
+  }
 }
 
 /** After a reconnect: each value on its own, so that one refused value does not take the others along. */
@@ -74,6 +82,7 @@ const handlers = {
     setDisabled(false);
   },
   state(message) {
+    remember(message.controls);
     show(message.controls);
   },
   frames(message) {
@@ -90,10 +99,11 @@ const handlers = {
   },
   notice(message) {
     notify(message.text, message.level);
+    if (message.level === 'error') refused();
   },
   error(message) {
     notify(message.message, 'error');
-    show(panel.values);
+    refused();
   },
 };
 
@@ -108,6 +118,12 @@ function show(controls) {
   }
   transport.show(controls, panel.isHeld('pause'));
   document.title = controls.pause ? 'Paused · Stylewire' : 'Stylewire';
+}
+
+/** The server did not take a value: show its own. */
+function refused() {
+  panel.release(state.controls);
+  show(state.controls);
 }
 
 function setTrained(trained) {
@@ -312,9 +328,9 @@ function resetAll() {
   for (const [name, value] of Object.entries(panel.defaults())) {
     if (name === 'model' || name === 'pause') continue;
     change(name, value);
-    panel.held.delete(name);
   }
-  show({ ...panel.values });
+  panel.set(panel.defaults());
+  seeds.show(panel.defaults().seed);
   notify('All controls are back at their defaults.');
 }
 

@@ -4,9 +4,13 @@
 // round trip old, would pull the thumb back.
 
 const HOLD_MS = 700;
+const SWITCH_MS = 60000; // a model has to warm up first; the server says when it is shown, or why not
 
 /** Values with a place of their own in the page (player bar, seed strip), not in the panel. */
 const ELSEWHERE = new Set(['seed', 'scrub', 'pause']);
+
+/** Values that the server takes on only after some work. */
+const SWITCHED = new Set(['model', 'resolution']);
 
 /** What only the page knows: how a number is best shown and moved. Unknown names need no entry. */
 const HINTS = {
@@ -63,7 +67,7 @@ export class ControlPanel {
   }
 
   hold(name) {
-    this.held.set(name, performance.now() + HOLD_MS);
+    this.held.set(name, performance.now() + (SWITCHED.has(name) ? SWITCH_MS : HOLD_MS));
     clearTimeout(this.settle);
     this.settle = setTimeout(() => this.show(this.values), HOLD_MS + 20);
   }
@@ -72,8 +76,21 @@ export class ControlPanel {
     return performance.now() < (this.held.get(name) ?? 0);
   }
 
+  /** Put the widgets to `values` at once, held or not. */
+  set(values) {
+    this.values = { ...this.values, ...values };
+    for (const [name, widget] of this.widgets) if (name in values) widget.set(values[name]);
+  }
+
+  /** What was held and refused is to show the server's values again. */
+  release(values) {
+    this.held.clear();
+    this.show(values);
+  }
+
   /** Values from the server. */
   show(values) {
+    for (const name of SWITCHED) if (values[name] === this.values[name]) this.held.delete(name);
     const kept = Object.fromEntries(Object.keys(this.values).filter((name) => this.isHeld(name)).map((name) => [name, this.values[name]]));
     this.values = { ...values, ...kept };
     for (const [name, widget] of this.widgets) {
