@@ -4,9 +4,9 @@ import av
 import cv2
 import numpy as np
 import pytest
-from realtime.encoder import open_encoder
 
 from realtime import barcode
+from realtime.encoder import open_encoder
 from realtime.test_card import TestCard
 
 
