@@ -1,8 +1,9 @@
 """Which implementation of an op runs.
 
 `reference` is the definition: plain torch, slow and obvious. `torch` is plain torch rearranged for
-speed, tested against the reference. `auto` takes the fast one where it may: an op whose fast form
-writes into its own buffers asks `needs_gradient` first.
+speed, tested against the reference. `auto` takes the fastest there is: on a CPU that may be a
+compiled kernel, which knows no gradient and which no tracer can look into, so it asks
+`needs_gradient` and `watched` first.
 """
 
 from __future__ import annotations
@@ -40,6 +41,20 @@ def implementation(name: str) -> Iterator[None]:
 def reference_wanted() -> bool:
     """True inside `implementation("reference")`."""
     return _wanted.get() == "reference"
+
+
+def torch_wanted() -> bool:
+    """True inside `implementation("torch")`."""
+    return _wanted.get() == "torch"
+
+
+def watched(x: Tensor) -> bool:
+    """True while something records torch's calls: compiling, exporting, counting, fake tensors."""
+    return (
+        type(x) not in (Tensor, torch.nn.Parameter)
+        or torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernels_triton.bias_act import bias_act
-from kernels_triton.choice import reference_wanted
+from kernels_triton.choice import needs_gradient, reference_wanted, torch_wanted, watched
 from kernels_triton.filtered_lrelu import reference
 from kernels_triton.upfirdn2d import upfirdn2d
 from kernels_triton.upfirdn2d.op import Factor, filter_size, four
@@ -61,11 +61,39 @@ def filtered_lrelu(
         return reference.filtered_lrelu(
             x, fu, fd, b, up, down, pad, gain, slope, clamp, flip_filter
         )
+    if not torch_wanted() and _one_pass(x, fu, fd, b, up, down, pad):
+        from kernels_triton.filtered_lrelu import simd_cpu  # imports numba: only where it runs
+
+        size = (height, width)
+        if simd_cpu.supports(x, fu, fd, up, down, pad[0], size):
+            assert fu is not None and fd is not None
+            return simd_cpu.run(
+                x, fu, fd, b, up, pad[0], size, gain, slope, clamp, flip_filter=flip_filter
+            )
     if b is not None:
         x = x + b[:, None, None]
     x = upfirdn2d(x, fu, up=up, padding=pad, flip_filter=flip_filter, gain=float(up * up))
     x = bias_act(x, act="lrelu", alpha=slope, gain=gain, clamp=clamp)
     return upfirdn2d(x, fd, down=down, flip_filter=flip_filter)
+
+
+def _one_pass(
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    b: Tensor | None,
+    up: int,
+    down: int,
+    pad: tuple[int, int, int, int],
+) -> bool:
+    """Whether the fused CPU kernel may be asked: inference on a CPU, both axes padded alike."""
+    return (
+        x.device.type == "cpu"
+        and down == 2
+        and pad[0] == pad[2]
+        and not needs_gradient(x, b)
+        and not watched(x)
+    )
 
 
 def _output_size(

@@ -27,6 +27,7 @@ from types import ModuleType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels_triton.simd import LANES
@@ -206,7 +207,7 @@ def _kernel(up: int, down_taps: int, pad: int) -> Callable[..., None]:
     module: ModuleType = importlib.util.module_from_spec(specification)
     sys.modules[name] = module  # numba pickles its functions by module name when it caches them
     specification.loader.exec_module(module)
-    return module.run  # type: ignore[no-any-return]
+    return module.run
 
 
 @functools.lru_cache
@@ -214,12 +215,19 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="filtered-lrelu")
 
 
-def supports(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int) -> bool:
-    """Whether `run` computes this: float32, CPU, separable filters, channels a multiple of 16."""
+def supports(
+    x: Tensor,
+    fu: Tensor | None,
+    fd: Tensor | None,
+    up: int,
+    down: int,
+    pad_lo: int,
+    out_size: tuple[int, int],
+) -> bool:
+    """Whether `run` computes this: float32, CPU, separable filters, 4 to 16 down taps."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.shape[1] % LANES == 0
         and x.shape[1] > 0
         and up in (2, 4)
         and down == 2
@@ -230,7 +238,14 @@ def supports(x: Tensor, fu: Tensor | None, fd: Tensor | None, up: int, down: int
         and fu.shape[0] == UP_TAPS * up
         and fd.shape[0] % 2 == 0
         and 4 <= fd.shape[0] <= 16
+        and _reach(out_size[1], fd.shape[0], up, pad_lo) <= x.shape[3] + MARGIN
+        and -pad_lo // up >= -MARGIN
     )
+
+
+def _reach(columns: int, down_taps: int, up: int, pad_lo: int) -> int:
+    """Input columns that a row of outputs reads, counted from the picture's left edge."""
+    return (2 * (columns - 1) + down_taps - pad_lo) // up + UP_TAPS + 1
 
 
 def run(
@@ -249,20 +264,21 @@ def run(
     """filtered_lrelu with down = 2 for the cases `supports` names.
 
     Args:
-        x: [N, C, H, W]; channels-last memory is used as it is, anything else is copied once.
+        x: [N, C, H, W]; channels-last memory of 16, 32, ... channels is used as it is, anything
+            else is copied (and padded to whole vectors) once.
         b: [C] or None.
         pad_lo: Padding before both axes, on the oversampled grid; negative crops.
         out_size: (rows, columns) of the output.
     Returns:
-        [N, C, rows, columns] in channels-last memory.
+        [N, C, rows, columns] in channels-last memory (of padded pixels, if C was padded).
     """
-    n, channels, height, width = x.shape
+    n, wanted, height, width = x.shape
+    channels = -(-wanted // LANES) * LANES
     rows, columns = out_size
-    reach = (2 * (columns - 1) + fd.shape[0] - pad_lo) // up + UP_TAPS + 1
-    if reach > width + MARGIN or -pad_lo // up < -MARGIN:
+    if not supports(x, fu, fd, up, 2, pad_lo, out_size):
         raise ValueError(
-            f"filtered_lrelu: {columns} output columns read {reach} of {width} input columns, "
-            f"more than the margin of {MARGIN} allows; use the reference implementation."
+            f"filtered_lrelu: no CPU kernel for {list(x.shape)} {x.dtype}, up {up}, pad {pad_lo}, "
+            f"output {rows}x{columns}: ask `supports` first, or use the reference implementation"
         )
     kernel = _kernel(up, fd.shape[0], pad_lo)
     scale = (
@@ -270,9 +286,14 @@ def run(
     )  # on each axis; the leaky ReLU is homogeneous, so the gain may come first
     f = (fu if flip_filter else fu.flip(0)).mul(scale).contiguous().numpy()
     g = (fd if flip_filter else fd.flip(0)).contiguous().numpy()
-    bias = np.zeros(channels, np.float32) if b is None else b.contiguous().numpy()
+    bias = np.zeros(channels, np.float32)
+    if b is not None:
+        bias[:wanted] = b.detach().numpy()
     limit = np.float32(np.inf if clamp is None else clamp)
-    source = x.contiguous(memory_format=torch.channels_last)
+    source = x.detach()
+    if channels != wanted:
+        source = F.pad(source, (0, 0, 0, 0, 0, channels - wanted))
+    source = source.contiguous(memory_format=torch.channels_last)
     out = torch.empty((n, channels, rows, columns), memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     blocks = channels // LANES
@@ -281,8 +302,8 @@ def run(
     for index in range(n):
         picture = source[index].permute(1, 2, 0).reshape(-1).numpy()
         result = out[index].permute(1, 2, 0).view(-1).numpy()
-        common = (picture, height, width, channels, result, rows, columns, f, g, bias)
-        common += (np.float32(slope), limit)
+        shape = (picture, height, width, channels, result, rows, columns)
+        common = (*shape, f, g, bias, np.float32(slope), limit)
         if threads == 1:
             kernel(*common, 0, tasks, strips)
             continue
@@ -294,4 +315,4 @@ def run(
         kernel(*common, edges[0], edges[1], strips)
         for job in jobs:
             job.result()
-    return out
+    return out[:, :wanted]

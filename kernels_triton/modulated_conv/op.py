@@ -76,6 +76,8 @@ def _per_sample(x: Tensor, w: Tensor, s: Tensor, scale_out: Tensor | None, paddi
     if scale_out is not None:
         m = m * scale_out[:, :, None, None, None]
     m = m.reshape(n * o, i, kh, kw).to(x.dtype)
+    if n == 1:  # reshape would write other strides for the batch axis: no longer channels-last
+        return F.conv2d(x, m, padding=padding)
     x = F.conv2d(x.reshape(1, n * i, *x.shape[2:]), m, padding=padding, groups=n)
     return x.reshape(n, o, *x.shape[2:])
 

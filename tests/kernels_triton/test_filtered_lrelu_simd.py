@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kernels_triton.filtered_lrelu import simd_cpu
+from kernels_triton.filtered_lrelu import filtered_lrelu, simd_cpu
 
 GAIN, SLOPE = 2**0.5, 0.2
 
@@ -40,6 +40,7 @@ CASES = [
     (4, -5, 21, 20, 48, 12),
     (2, 8, 23, 23, 16, 12),
     (2, 11, 7, 9, 16, 12),
+    (2, 9, 24, 22, 27, 12),  # channels that fill no whole vector
     (2, 5, 20, 14, 16, 8),  # filter_size 4 on the down side
 ]
 
@@ -48,7 +49,7 @@ CASES = [
 @pytest.mark.parametrize("threads", [1, 2])
 def test_equals_the_definition(up, pad_lo, size, out, channels, taps, threads):
     x, fu, fd, b, pads = case(up, pad_lo, size, out, channels, taps)
-    assert simd_cpu.supports(x, fu, fd, up, 2)
+    assert simd_cpu.supports(x, fu, fd, up, 2, pad_lo, (out, out))
     expected = definition(x.double(), fu.double(), fd.double(), b.double(), up, pads, 3.0)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -70,17 +71,29 @@ def test_memory_layout_of_the_input_does_not_matter():
 
 
 def test_unsupported_cases_are_declined():
-    x, fu, fd, _, _ = case(2, 9, 30, 28, 16)
-    assert not simd_cpu.supports(x[:, :15], fu, fd, 2, 2)
-    assert not simd_cpu.supports(x.double(), fu, fd, 2, 2)
-    assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2)
-    assert not simd_cpu.supports(x, fu, fd, 2, 1)
-
-
-def test_an_output_that_reaches_too_far_is_refused():
     x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
-    with pytest.raises(ValueError, match="margin"):
+    square = (28, 28)
+    assert not simd_cpu.supports(x.double(), fu, fd, 2, 2, 9, square)
+    assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2, 9, square)
+    assert not simd_cpu.supports(x, fu, fd, 2, 1, 9, square)
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, (80, 80))  # reads beyond the margin
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 40, square)
+    with pytest.raises(ValueError, match="supports"):
         simd_cpu.run(x, fu, fd, b, 2, 9, (80, 80), GAIN, SLOPE, None)
+
+
+def test_the_op_takes_it_for_inference_only(monkeypatch):
+    calls = []
+    inner = simd_cpu.run
+    monkeypatch.setattr(simd_cpu, "run", lambda *a, **k: calls.append(a) or inner(*a, **k))
+    x, fu, fd, b, pads = case(2, 9, 30, 28, 16)
+    both = [*pads, *pads]
+    with torch.inference_mode():
+        fast = filtered_lrelu(x, fu, fd, b, up=2, down=2, padding=both)
+    assert len(calls) == 1
+    slow = filtered_lrelu(x, fu, fd, b.requires_grad_(), up=2, down=2, padding=both)
+    assert len(calls) == 1 and slow.requires_grad
+    assert (fast - slow).abs().max() <= 2e-6 * slow.abs().max()
 
 
 def test_generated_kernels_are_cached_on_disk(tmp_path, monkeypatch):
