@@ -51,7 +51,7 @@ class NoFreeSlot(RealtimeError):
 
 @dataclass
 class _Session:
-    pools: dict[int, FramePool]  # by resolution: the one in use and the one to come
+    pools: dict[int, FramePool]  # by resolution: the one in use, then those to come
     view: Viewpoint = field(default_factory=Viewpoint)
 
 
@@ -180,8 +180,9 @@ class Engine:
         """
         self._check_open()
         state = self._sessions.setdefault(session, _Session({}))
-        if resolution not in state.pools:
-            state.pools[resolution] = FramePool(resolution, resolution, self.config.slots)
+        pool = state.pools.pop(resolution, None)
+        # The newest is last: drawing at its size is what ends the others.
+        state.pools[resolution] = pool or FramePool(resolution, resolution, self.config.slots)
 
     async def close(self, session: str) -> None:
         """Give up the session's slots and all that is remembered of it. Does nothing twice."""
@@ -230,8 +231,9 @@ class Engine:
             raise RealtimeError(
                 f"session {request.session!r} has no slots of {size}x{size}; open that size first."
             )
-        if len(session.pools) > 1:
-            for other in [s for s in session.pools if s != size]:
+        sizes = list(session.pools)
+        if size == sizes[-1]:
+            for other in sizes[:-1]:
                 session.pools.pop(other).close()
         frame = pool.acquire(request.tick)
         if frame is None:
@@ -336,4 +338,4 @@ def _registry_load(name: str) -> System:
 def _registry_names() -> list[str]:
     from models import registry
 
-    return registry.model_names()
+    return registry.names()
