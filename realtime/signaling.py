@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 
 WEB = Path(__file__).with_name("web")
 BODY_SECONDS = 10.0  # a body that comes slower is given up
-THUMBNAILS_WAITING = 64  # requests queued for thumbnails before new ones are refused
 TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -200,8 +199,6 @@ class _Routes:
             for path in sorted(WEB.glob("*"))
             if path.suffix in TYPES
         }
-        self._thumbnails = asyncio.Semaphore(1)
-        self._thumbnails_waiting = 0
 
     async def offer(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
@@ -244,14 +241,7 @@ class _Routes:
         seed = int(request.match_info["seed"])
         if seed >= 2**32:
             raise SignalingError(f"The seed is {seed}; it must be below 2**32.", code="bad_seed")
-        if self._thumbnails_waiting >= THUMBNAILS_WAITING:
-            raise SignalingError("Too many thumbnails are waiting; ask again later.", 503, "busy")
-        self._thumbnails_waiting += 1
-        try:
-            async with self._thumbnails:  # one at a time: they share the render thread with frames
-                body = await self._desk.thumbnail(request.match_info["model"], seed)
-        finally:
-            self._thumbnails_waiting -= 1
+        body = await self._desk.thumbnail(request.match_info["model"], seed)
         headers = {"Cache-Control": "private, max-age=3600"}
         return web.Response(body=body, content_type="image/jpeg", headers=headers)
 

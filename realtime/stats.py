@@ -128,6 +128,7 @@ class Load:
     target: int = 0  # the bitrate in use
     loss: float = 0.0  # worst viewer's lost fraction of packets
     overflows: int = 0  # times lately that a viewer's queue was cleared
+    starved: bool = False  # the connection takes less than the least that is sent
 
 
 def bottleneck(load: Load) -> str:

@@ -120,7 +120,11 @@ def test_on_time_ratio() -> None:
         ),
         (
             Load(interval=33.3, overflows=2),
-            "A viewer does not keep up: frames are left out for it until its connection recovers.",
+            "The connection does not keep up: frames are left out until it recovers.",
+        ),
+        (
+            Load(interval=33.3, starved=True, overflows=2),
+            "The connection takes less than the least that is sent: use a faster network.",
         ),
         (
             Load(interval=33.3, ceiling=2_000_000, target=1_900_000),
