@@ -18,6 +18,7 @@ from models.checkpoint_config import check_config
 from models.checkpoint_files import read_file
 from models.errors import BadCheckpoint
 from models.pickle_import import networks, stand_ins
+from models.pickle_import.inert import Record
 from models.pickle_import.limits import Limits, quote
 from models.pickle_import.nvidia import Facts, stylegan2_arguments, stylegan3_arguments
 from models.pickle_import.stylegan_v import stylegan_v_arguments
@@ -49,7 +50,7 @@ class Conversion:
     family: str
     config: dict[str, Any]
     state: dict[str, Tensor]
-    modules: Mapping[str, stand_ins.Record]
+    modules: Mapping[str, Record]
 
     @property
     def parameters(self) -> int:
@@ -183,7 +184,7 @@ def _close(stored: Tensor, designed: Tensor) -> bool:
     return bool(torch.allclose(stored, designed, rtol=FILTER_TOLERANCE, atol=FILTER_TOLERANCE))
 
 
-def _check_attributes(name: str, record: stand_ins.Record, made: nn.Module) -> None:
+def _check_attributes(name: str, record: Record, made: nn.Module) -> None:
     """What a layer stored about itself must be what ours has, wherever both say it."""
     assert type(record.state) is dict
     for key, value in record.state.items():

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from models.errors import BadCheckpoint
+from models.pickle_import.inert import Record
 from models.pickle_import.limits import Limits, corrupt, quote
-from models.pickle_import.stand_ins import Record
 from models.pickle_import.storages import Array, Tensor
 
 NAME_LENGTH = 200  # of a tensor, dots included; published ones stay below 70

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.errors import BadCheckpoint
+from models.pickle_import.inert import Record
 from models.pickle_import.limits import Limits, corrupt, quote
 from models.pickle_import.networks import attribute, plain
-from models.pickle_import.stand_ins import Record
 from models.pickle_import.storages import Tensor
 
 SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from models.pickle_import.inert import Global, Record
 from models.pickle_import.limits import Limits, corrupt, quote
-from models.pickle_import.machine import Global, Inert, Machine
+from models.pickle_import.machine import Machine
 from models.pickle_import.storages import (
     Allowance,
     Array,
@@ -28,18 +29,6 @@ from models.pickle_import.storages import (
 )
 
 PERSISTENT = "persistent"  # `Record.module` of a network or layer that carried its source
-
-
-class Record(Inert):
-    """An object of a class we do not have: its class, arguments and state, and no behaviour."""
-
-    __slots__ = ("args", "module", "name", "state")
-
-    def __init__(self, module: str, name: str, args: tuple[Any, ...], state: object = None) -> None:
-        self.module, self.name, self.args, self.state = module, name, args, state
-
-    def build(self, state: object) -> None:
-        self.state = state
 
 
 # Written by the StyleGAN-V snapshots: configuration nodes, torch layers, the optimisers. Their

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from models.errors import BadCheckpoint
+from models.pickle_import.inert import Global, Inert
 from models.pickle_import.limits import Limits, corrupt, quote
-from models.pickle_import.machine import Global, Inert, Machine
+from models.pickle_import.machine import Machine
 
 MAGIC = 0x1950A86A20F9469CFC6C
 HEADER_BYTES = 2048  # the five pickles together take about 300

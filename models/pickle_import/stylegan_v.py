@@ -12,9 +12,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from models.pickle_import.inert import Record
 from models.pickle_import.networks import attribute, plain
 from models.pickle_import.nvidia import Facts, mapping_arguments
-from models.pickle_import.stand_ins import Record
 
 CLIMB = 64  # parents; five occur
 HOPS = 8  # references that lead to references
