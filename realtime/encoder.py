@@ -180,6 +180,8 @@ def finish(
     packet.pts = packet.dts = pts
     packet.time_base = TIME_BASE
     packet.is_keyframe = keyframe
+    # PyAV keeps one entry per object, whatever number of packets carry it, and the first packet
+    # that goes takes it away: the tuple must be this packet's own, as it is.
     packet.opaque = payloads
     marks = dict(stamps or {})
     marks["encoded"] = time.monotonic_ns()
