@@ -88,7 +88,7 @@ class Walk:
         Raises:
             BadConfig: `t` is not finite, or beyond 2^63 knots.
         """
-        position = t * self.speed
+        position = float(t) * self.speed
         if not math.isfinite(position):
             raise BadConfig(f"t is {t} s; it must be finite")
         first = math.floor(position)

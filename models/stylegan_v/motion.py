@@ -37,6 +37,7 @@ _KEPT_SEGMENTS = 3
 _ROWS = 128  # of a weight matrix per stage: 1.4 M multiply-adds per code at the published size
 _LSTM_MEMORY = 64  # codes of history an LSTM is run over
 _LSTM_STRIDE = 4  # of them per stage
+_LEAST_STEP = 1e-3  # training frames between two samples; slower play is not planned more finely
 _TURN = 2 * math.pi
 
 Stages = Generator[None, None, "Segment"]  # yields between stages, returns the segment
@@ -182,7 +183,7 @@ class StreamedMotion:
             BadConfig: `t` is not finite.
         Source: specification of StyleGAN-V, sections 11 and 12.
         """
-        frames = t * self.fps
+        frames = float(t) * self.fps
         if not math.isfinite(frames):
             raise BadConfig(f"t is {t} s; it must be finite")
         whole, tau = divmod(frames, self._distance)
@@ -222,8 +223,8 @@ class StreamedMotion:
         if self._ahead is None or self._ahead[0] != target:
             self._ahead = (target, self._encoder.run(target, self._noise))
             self._stages_left = self._encoder.stages
-        frames_left = (self._distance - tau if step > 0 else tau) / abs(step)
-        for _ in range(math.ceil(self._stages_left / max(1.0, math.floor(frames_left)))):
+        frames_left = (self._distance - tau if step > 0 else tau) / max(abs(step), _LEAST_STEP)
+        for _ in range(math.ceil(self._stages_left / max(1, math.floor(frames_left)))):
             self._stages_left -= 1
             try:
                 next(self._ahead[1])
