@@ -332,7 +332,13 @@ class Engine:
 def _registry_load(name: str) -> System:
     from models import registry  # on demand: importing this module stays cheap
 
-    return registry.load_model(name)
+    return registry.load_model(resolve(name))
+
+
+def resolve(name: str) -> str:
+    """The shipped model meant by "default": the first one. Any other name is itself."""
+    names = _registry_names()
+    return names[0] if name == "default" and name not in names and names else name
 
 
 def _registry_names() -> list[str]:
