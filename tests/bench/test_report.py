@@ -1,0 +1,113 @@
+"""report.py: the README shows exactly what was measured, or the check fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import harness, report
+
+ROOT = Path(__file__).resolve().parents[2]
+
+README = "# Title\n\n<!-- bench:fps -->\nold\n<!-- /bench:fps -->\n\nAfter.\n"
+MACHINE = {"cpu": "A | B", "cores": 2, "gpu": None, "python": "3.11.7", "torch": "2.13.0"}
+
+
+def fps_row(**changes: Any) -> dict[str, Any]:
+    row = {
+        "model": "aurora",
+        "trained": False,
+        "backend": "cpu",
+        "resolution": 256,
+        "fps": 41.26,
+        "p50_ms": 23.9,
+        "p95_ms": 26.0,
+        "p99_ms": 9.123,
+        "gflop_per_frame": 2.5,
+        "gflop_per_s": 103.2,
+        "warnings": [],
+    }
+    return {**row, **changes}
+
+
+def envelope(benchmark: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format": harness.FORMAT,
+        "benchmark": benchmark,
+        "command": "python bench/fps.py",
+        "date": "2026-01-31",
+        "commit": {"id": "0123456789ab", "dirty": False},
+        "machine": MACHINE,
+        "notes": ["A note."],
+        "warnings": [],
+        "results": rows,
+    }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "README.md").write_text(README)
+    harness.write_json(tmp_path / "results" / "fps.json", envelope("fps", [fps_row()]))
+    return tmp_path
+
+
+def run(place: Path, *more: str) -> int:
+    where = ["--readme", str(place / "README.md"), "--results", str(place / "results")]
+    return report.main([*where, *more])
+
+
+def test_writes_the_table_between_the_markers_and_nothing_else(place: Path) -> None:
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert text.startswith("# Title\n\n<!-- bench:fps -->\n") and text.endswith("\n\nAfter.\n")
+    assert "| aurora † | cpu | 256² | 41.3 | 23.9 / 26.0 / 9.12 | 2.50 | 103 |" in text
+    assert "commit 0123456789ab, 2026-01-31." in text and "A note." in text
+    assert "† seeded random weights" in text and "unsteady" not in text and "old" not in text
+
+
+def test_check_fails_until_the_readme_is_written_and_changes_nothing(place: Path) -> None:
+    assert run(place, "--check") == 1
+    assert (place / "README.md").read_text() == README
+    assert run(place) == 0
+    assert run(place, "--check") == 0
+
+
+def test_check_fails_after_a_new_measurement(place: Path) -> None:
+    run(place)
+    harness.write_json(place / "results" / "fps.json", envelope("fps", [fps_row(fps=1.0)]))
+    assert run(place, "--check") == 1
+
+
+def test_unsteady_rows_and_local_changes_show(place: Path) -> None:
+    content = envelope("fps", [fps_row(warnings=["spread"], trained=True)])
+    content["commit"]["dirty"] = True
+    harness.write_json(place / "results" / "fps.json", content)
+    run(place)
+    text = (place / "README.md").read_text()
+    assert "| 41.3 \\* |" in text and "unsteady" in text and "with local changes" in text
+    assert "†" not in text
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({}, "no results"),
+        ({"fps": "fps", "other": "kernels"}, "no markers for kernels"),
+        ({"odd": "weather"}, "benchmark 'weather'; known are"),
+    ],
+)
+def test_results_and_markers_that_do_not_meet_are_an_error(
+    place: Path, files: dict[str, str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "results" / "fps.json").unlink()
+    for name, benchmark in files.items():
+        rows = [fps_row()] if benchmark == "fps" else []
+        harness.write_json(place / "results" / f"{name}.json", envelope(benchmark, rows))
+    assert run(place) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_projects_readme_shows_the_stored_results() -> None:
+    assert report.main(["--check"]) == 0
