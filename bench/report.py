@@ -21,7 +21,7 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.harness import ROOT, read_json
+from bench.harness import ROOT, percentile, read_json
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # heading, and the cell of a row
@@ -64,10 +64,77 @@ KERNELS: list[Column] = [
     ("times the reference's speed", lambda r: number(r["speedup"], 1)),
 ]
 
-COLUMNS: dict[str, list[Column]] = {"fps": FPS, "kernels": KERNELS}
+
+def pair(row: Row, path: str, figure: str) -> str:
+    """`p50 / p95` of a path, the median and the worst of its rounds; a dash without it."""
+    rounds = [r for r in row["rounds"] if r["path"] == path and r[figure]]
+    if not rounds:
+        return "–"
+    p50 = percentile([r[figure]["p50"] for r in rounds], 50)
+    doubtful = doubt({"warnings": [w for r in rounds for w in r["warnings"]]})
+    return f"{p50:.1f} / {max(r[figure]['p95'] for r in rounds):.1f}{doubtful}"
+
+
+def ratio(row: Row, figure: str) -> str:
+    """How many times lower ours is than the baseline, at p50."""
+    p50 = {
+        path: [r[figure]["p50"] for r in row["rounds"] if r["path"] == path and r[figure]]
+        for path in ("ours", "stock")
+    }
+    if not all(p50.values()):
+        return "–"
+    return f"{percentile(p50['stock'], 50) / percentile(p50['ours'], 50):.1f}"
+
+
+def stages(row: Row) -> str:
+    """Median of each of our stages."""
+    ours = [r["stages"] for r in row["rounds"] if r["path"] == "ours"]
+    cells = []
+    for name in ("render", "encode", "publish", "wire", "show"):
+        found = [r[name]["p50"] for r in ours if r.get(name)]
+        cells.append(f"{percentile(found, 50):.1f}" if found else "–")
+    return " + ".join(cells)
+
+
+def total(row: Row, key: str) -> str:
+    """Sum of a count over our rounds; a dash where it was not counted."""
+    counts = [r[key] for r in row["rounds"] if r["path"] == "ours" and r[key] is not None]
+    return str(sum(counts)) if counts else "–"
+
+
+def latency_rows(results: Sequence[Row]) -> list[Row]:
+    """One row per codec, case and model, its rounds of both paths inside."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in results:
+        groups.setdefault((row["model"], row["case"], row["codec"]), []).append(row)
+    return [
+        {"model": model, "case": case, "codec": codec, "rounds": rounds}
+        for (model, case, codec), rounds in groups.items()
+    ]
+
+
+LATENCY: list[Column] = [
+    ("picture", lambda r: f"{r['model']} {r['case']} {r['codec']}"),
+    ("presented, ours", lambda r: pair(r, "ours", "presented")),
+    ("plain aiortc", lambda r: pair(r, "stock", "presented")),
+    ("ratio", lambda r: ratio(r, "presented")),
+    ("called, ours", lambda r: pair(r, "ours", "called")),
+    ("plain aiortc", lambda r: pair(r, "stock", "called")),
+    ("ratio", lambda r: ratio(r, "called")),
+    ("render + encode + publish + wire + show", stages),
+    ("seen", lambda r: total(r, "samples")),
+    ("missed", lambda r: total(r, "missed")),
+]
+
+COLUMNS: dict[str, list[Column]] = {"fps": FPS, "kernels": KERNELS, "latency": LATENCY}
 
 FOOTNOTES: dict[str, str] = {
     "fps": "† seeded random weights: the speed is real, the picture is not a trained model's.",
+}
+
+EXPLAINED = {
+    "latency": "Milliseconds, p50 / p95; over several rounds the median p50 and the worst p95. "
+    "Stages are medians of ours. Missed: frames of the fixed schedule that were never seen.",
 }
 
 
@@ -93,9 +160,16 @@ def caption(content: Row) -> str:
 
 def section(content: Row) -> str:
     """One results file as Markdown."""
-    parts = [markdown_table(COLUMNS[content["benchmark"]], content["results"]), caption(content)]
-    parts += content.get("notes", [])
-    footnote = FOOTNOTES.get(content["benchmark"])
+    kind, results = content["benchmark"], content["results"]
+    rows = latency_rows(results) if kind == "latency" else results
+    parts = [markdown_table(COLUMNS[kind], rows), caption(content), *content.get("notes", [])]
+    if kind in EXPLAINED:
+        parts.append(EXPLAINED[kind])
+    if goals := content.get("goals"):
+        missed = [f"{g['case']}: {g['what']} {g['value']:.1f}" for g in goals if not g["passed"]]
+        said = f" Not reached: {'; '.join(missed)}." if missed else ""
+        parts.append(f"{len(goals) - len(missed)} of {len(goals)} goals reached.{said}")
+    footnote = FOOTNOTES.get(kind)
     if footnote and not all(row.get("trained", True) for row in content["results"]):
         parts.append(footnote)
     if any(row.get("warnings") for row in content["results"]) or content.get("warnings"):

@@ -109,5 +109,33 @@ def test_results_and_markers_that_do_not_meet_are_an_error(
     assert sentence in capsys.readouterr().err
 
 
+def latency_row(path: str, round_: int, p50: float, p95: float) -> dict[str, Any]:
+    times = {"p50": p50, "p95": p95, "p99": p95, "max": p95}
+    stages = {"render": times, "encode": times} if path == "ours" else {"show": times}
+    common = {"model": "testcard", "case": "256@30", "codec": "H264", "round": round_}
+    counts = {"samples": 300, "missed": 2, "keyframes": 1, "warnings": []}
+    return {**common, **counts, "path": path, "presented": times, "called": None, "stages": stages}
+
+
+def test_latency_rounds_become_one_row_with_the_baseline_beside_it(place: Path) -> None:
+    rows = [latency_row("ours", 0, 4.0, 7.0), latency_row("stock", 0, 30.0, 60.0)]
+    rows += [latency_row("ours", 1, 6.0, 9.0), latency_row("stock", 1, 40.0, 50.0)]
+    goals = [
+        {"case": "H264", "what": "p50", "value": 5.0, "passed": True},
+        {"case": "H264", "what": "join, ms", "value": 500.0, "passed": False},
+    ]
+    content = {**envelope("latency", rows), "goals": goals}
+    (place / "results" / "fps.json").unlink()
+    (place / "README.md").write_text(README.replace("bench:fps", "bench:latency"))
+    harness.write_json(place / "results" / "latency.json", content)
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    stages = "5.0 + 5.0 + – + – + –"
+    assert (
+        f"| testcard 256@30 H264 | 5.0 / 9.0 | 35.0 / 60.0 | 7.0 | – | – | – | {stages} | 600 | 4 |"
+    ) in text
+    assert "1 of 2 goals reached. Not reached: H264: join, ms 500.0." in text
+
+
 def test_the_projects_readme_shows_the_stored_results() -> None:
     assert report.main(["--check"]) == 0
