@@ -52,10 +52,6 @@ class Conversion:
     state: dict[str, Tensor]
     modules: Mapping[str, Record]
 
-    @property
-    def parameters(self) -> int:
-        return sum(tensor.numel() for tensor in self.state.values())
-
 
 def read_pickle(path: Path | str, limits: Limits | None = None) -> Any:
     """The inert tree of a pickle file: plain data, `Record`s, `Tensor`s, `Array`s.
@@ -141,13 +137,13 @@ def convert(
     progress("checking", 0.2)
     found = interpret(read_bytes(data, limits), which, len(data), limits)
     progress("building", 0.5)
-    verify(found)
+    network = verify(found)
     progress("writing", 0.7)
     meta = {
         "source": path.name[:100],
         "source_sha256": digest,
         "network": which,
-        "parameters": found.parameters,
+        "parameters": sum(tensor.numel() for tensor in network.parameters()),
         "trained": True,
         "licence": OTHER_LICENCE if found.family == "stylegan_v" else NVIDIA_LICENCE,
     }

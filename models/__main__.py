@@ -1,0 +1,122 @@
+"""`python -m models convert | sample`: foreign files to our format, and one frame as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from models.convert_file import Converted, ProcessLimits, cached, convert_file
+from models.errors import BadCheckpoint, ModelError
+
+REFUSED = 65  # EX_DATAERR: the file is not one we take
+FAILED = 70  # EX_SOFTWARE: our own fault
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of both commands."""
+    top = argparse.ArgumentParser(prog="stylewire", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="convert | sample")
+    convert = commands.add_parser(
+        "convert",
+        help="convert a StyleGAN2, StyleGAN3 or StyleGAN-V .pkl, running nothing of it",
+        description="Converts a published .pkl to NAME.safetensors and NAME.json. "
+        "Nothing in the file is imported or run.",
+    )
+    convert.add_argument("file", type=Path, help="the .pkl")
+    convert.add_argument(
+        "--out", type=Path, help="folder, or folder and name, of the result; default: here"
+    )
+    convert.add_argument("--which", default="G_ema", help="network of the file (default G_ema)")
+    convert.add_argument(
+        "--max-bytes", type=int, default=ProcessLimits.file_bytes, help="largest file to read"
+    )
+    sample = commands.add_parser(
+        "sample", help="draw one frame", description="Draws one frame of a model into a PNG."
+    )
+    sample.add_argument("--seed", type=int, default=0, help="who is seen (default 0)")
+    sample.add_argument("--t", type=float, default=0.0, help="time of the frame, seconds")
+    sample.add_argument("--out", type=Path, required=True, help="the PNG to write")
+    sample.add_argument("--model", help="name of a model, or path of a file (the default one)")
+    sample.add_argument("--psi", type=float, default=0.7, help="truncation; 1 is none (0.7)")
+    sample.add_argument("--resolution", type=int, help="side of the picture, default the model's")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit status: 0, 65 for a refused file, 70 for a failure."""
+    given = parser().parse_args(argv)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        (_convert if given.command == "convert" else _sample)(given, console)
+    except BadCheckpoint as error:
+        console.print(f"refused: {error}", markup=False)
+        return REFUSED
+    except ModelError as error:
+        console.print(f"failed: {error}", markup=False)
+        return FAILED
+    return 0
+
+
+@contextmanager
+def _bar(console: Console, name: str) -> Iterator[Callable[[str, float], None]]:
+    """A progress bar that is there while the block runs; the result takes stage and fraction."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(name, total=1.0)
+        yield lambda stage, done: progress.update(
+            task, description=f"{name}: {stage}", completed=done
+        )
+
+
+def _convert(given: argparse.Namespace, console: Console) -> None:
+    source: Path = given.file
+    out: Path = given.out or Path()
+    if out.is_dir():
+        out = out / source.stem
+    limits = ProcessLimits(file_bytes=given.max_bytes)
+    with _bar(console, source.name) as report:
+        found = convert_file(source, out, which=given.which, limits=limits, report=report)
+    print("\n".join(describe(found)))
+
+
+def describe(found: Converted) -> list[str]:
+    """What a conversion found, line by line."""
+    side = found.config["img_resolution"]
+    classes = found.config.get("c_dim", 0)
+    lines = [
+        f"family      {found.family}",
+        f"resolution  {side} x {side}",
+        f"parameters  {found.meta['parameters']:,}",
+        f"labels      {classes or 'none'}",
+        f"licence     {found.meta['licence']}",
+        f"written     {found.path} and {found.path.with_suffix('.safetensors').name}",
+    ]
+    if "RLIMIT_AS" not in found.limited:
+        lines.append("note        this platform let the conversion run without a memory limit")
+    return lines
+
+
+def _sample(given: argparse.Namespace, console: Console) -> None:
+    if given.resolution is not None and not 8 <= given.resolution <= 4096:
+        raise ModelError(f"resolution is {given.resolution}; 8 to 4096 pixels can be drawn")
+    model: str | None = given.model
+    with _bar(console, model or "sample") as report:
+        if model is not None and Path(model).is_file():
+            model = str(cached(model, say=console.print, report=report))
+        report("drawing", 0.5)
+        from models.sample import draw  # torch, only where it is needed
+
+        shown = draw(model, given.out, given.seed, given.t, given.psi, given.resolution)
+    print(f"written  {given.out} ({shown})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

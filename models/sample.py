@@ -1,0 +1,57 @@
+"""One frame of a model as a PNG."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from models.errors import BadConfig, ModelError
+from models.registry import load_model, names
+
+
+def draw(
+    model: str | None, out: Path, seed: int, t: float, psi: float, resolution: int | None = None
+) -> str:
+    """Writes the frame of identity `seed` at time `t` and gives a word on what is shown.
+
+    Args:
+        model: A shipped name or a checkpoint's path, as `load_model` takes; None is the default.
+        out: The PNG; its folder is made.
+        seed: Of identity and motion.
+        t: Seconds.
+        psi: Truncation.
+        resolution: Side of the picture, pixels; None is the model's.
+    Raises:
+        ModelError: The model cannot be loaded or the picture not be written.
+        BadConfig: `t` or `psi` is not a finite number.
+    """
+    if not (math.isfinite(t) and math.isfinite(psi)):
+        raise BadConfig(f"t is {t} and psi is {psi}; both must be finite numbers")
+    if out.suffix.lower() != ".png":
+        raise ModelError(f"{out} is not a .png; give a name that ends in .png")
+    system = load_model(names()[0] if model is None else model)
+    with torch.inference_mode():
+        code = system.motion(seed=seed).sample(t)
+        picture = system.synthesizer(system.identity(seed=seed, psi=psi), code)
+        if resolution is not None and resolution != system.resolution:
+            picture = F.interpolate(
+                picture, (resolution, resolution), mode="bicubic", antialias=True
+            )
+    # Truncated, not rounded: the published tools make their pictures so.
+    rgb = (picture[0] * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    if rgb.shape[2] == 1:
+        rgb = np.repeat(rgb, 3, axis=2)
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
+    if not done:
+        raise ModelError(f"the picture of {system.name} cannot be encoded")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    part.write_bytes(encoded.tobytes())
+    os.replace(part, out)
+    return system.name if system.trained else f"{system.name}, untrained: seeded random weights"
