@@ -28,6 +28,11 @@ export function decode(lights) {
   return crc8(number) === crc ? number : -1;
 }
 
+/** BT.601 luma. Green alone would not do: the picture's own colours remain under the number. */
+function luma(pixels, at) {
+  return 0.299 * pixels[at] + 0.587 * pixels[at + 1] + 0.114 * pixels[at + 2];
+}
+
 /**
  * A function (video) => number or -1. Only the top strip is copied, into 96x3 pixels: reading back
  * the whole picture would cost more than decoding it.
@@ -44,7 +49,7 @@ export function makeReader() {
     if (!width) return -1;
     context.drawImage(video, 0, 0, width, width / CELLS, 0, 0, canvas.width, canvas.height);
     const pixels = context.getImageData(0, 1, canvas.width, 1).data;
-    for (let i = 0; i < CELLS; i++) lights[i] = pixels[(i * CELL_PX + 1) * 4 + 1];
+    for (let i = 0; i < CELLS; i++) lights[i] = luma(pixels, (i * CELL_PX + 1) * 4);
     return decode(lights);
   };
 }

@@ -4,6 +4,7 @@ import { makeReader } from './barcode.js';
 import { Connection } from './connection.js';
 import { ControlPanel } from './controls.js';
 import { ClockOffset, LatencyTracker } from './latency.js';
+import { fullscreen, snapshot, Still } from './picture.js';
 import { LatencyPlot } from './plot.js';
 import { Readout } from './readout.js';
 import { SeedStrip } from './seeds.js';
@@ -16,7 +17,6 @@ const NOTICE_MS = 5000;
 const query = new URLSearchParams(location.search);
 const byId = (id) => document.getElementById(id);
 const video = byId('video');
-const calm = matchMedia('(prefers-reduced-motion: reduce)');
 
 const clock = new ClockOffset();
 const tracker = new LatencyTracker(clock);
@@ -27,6 +27,8 @@ const seeds = new SeedStrip(
   (seed) => change('seed', seed),
 );
 const transport = new Transport({ pause: byId('pause'), scrub: byId('scrub'), clock: byId('clock') }, change);
+
+const still = new Still(video, byId('still'), byId('ambient'));
 
 const state = { phase: 'connecting', problem: '', controls: {}, model: null, trained: null, barcode: -1, barcodes: 0, untilMs: null };
 const desired = {}; // what was set here, or by another viewer: survives a restart of the server
@@ -208,7 +210,7 @@ function onFrame(calledMs, metadata) {
 function pictured() {
   state.pictured = true;
   if (state.phase === 'live') byId('overlay').hidden = true;
-  byId('still').hidden = true;
+  still.hide();
   byId('play').hidden = true;
   byId('snapshot').disabled = false;
 }
@@ -224,16 +226,6 @@ async function onTrack(track) {
   }
 }
 
-/** Keep the last picture: the video turns black when its connection ends. */
-function freeze() {
-  if (!state.pictured || !video.videoWidth) return;
-  const still = byId('still');
-  still.width = video.videoWidth;
-  still.height = video.videoHeight;
-  still.getContext('2d').drawImage(video, 0, 0);
-  still.hidden = false;
-}
-
 function describePicture() {
   const chip = byId('picture');
   chip.hidden = !video.videoWidth;
@@ -241,43 +233,16 @@ function describePicture() {
   chip.textContent = `${name}${video.videoWidth} × ${video.videoHeight}${state.codec ? ` · ${state.codec === 'H264' ? 'H.264' : state.codec}` : ''}`;
 }
 
-async function snapshot() {
-  const canvas = document.createElement('canvas');
-  canvas.width = video.videoWidth;
-  canvas.height = video.videoHeight;
-  if (!canvas.width) {
-    notify('There is no picture yet; wait for the stream to start.', 'error');
-    return;
-  }
-  canvas.getContext('2d').drawImage(video, 0, 0);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(blob);
-  link.download = `stylewire-${state.model ?? 'picture'}-seed-${state.controls.seed ?? 0}.png`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  notify(`Saved ${link.download}.`);
+async function save() {
+  const name = `stylewire-${state.model ?? 'picture'}-seed-${state.controls.seed ?? 0}.png`;
+  const saved = await snapshot(video, name);
+  if (saved) notify(`Saved ${name}.`);
+  else notify('There is no picture yet; wait for the stream to start.', 'error');
 }
 
-function fullscreen() {
-  const screen = byId('screen');
-  if (document.fullscreenElement) document.exitFullscreen();
-  else if (screen.requestFullscreen) screen.requestFullscreen().catch(() => notify('The browser refused full screen; try its own menu.', 'error'));
-  else if (video.webkitEnterFullscreen) video.webkitEnterFullscreen(); // iPhones offer it for videos only
-  else notify('This browser has no full screen for pages; turn the phone instead.', 'error');
-}
-
-// ---------------------------------------------------------------- light around the picture
-
-const ambient = byId('ambient').getContext('2d');
-
-/** The picture's colours as a soft light behind it: twelve by twelve pixels, stretched by the compositor. */
-function glow() {
-  if (!state.pictured || document.hidden) return;
-  ambient.globalAlpha = calm.matches ? 1 : 0.12;
-  if (calm.matches && state.glowed) return; // one still light
-  ambient.drawImage(video, 0, 0, 12, 12);
-  state.glowed = true;
+async function enlarge() {
+  const problem = await fullscreen(byId('screen'), video);
+  if (problem) notify(problem, 'error');
 }
 
 // ---------------------------------------------------------------- sharing, help, keys
@@ -307,8 +272,8 @@ const KEYS = {
   n: () => seeds.step(1),
   p: () => seeds.step(-1),
   r: () => seeds.random(),
-  s: () => byId('snapshot').disabled || snapshot(),
-  f: fullscreen,
+  s: () => byId('snapshot').disabled || save(),
+  f: enlarge,
   '?': () => byId('help-box').showModal(),
 };
 
@@ -325,12 +290,10 @@ function onKey(event) {
 }
 
 function resetAll() {
-  for (const [name, value] of Object.entries(panel.defaults())) {
-    if (name === 'model' || name === 'pause') continue;
-    change(name, value);
-  }
-  panel.set(panel.defaults());
-  seeds.show(panel.defaults().seed);
+  const { model, pause, ...values } = panel.defaults(); // what is shown, and whether it moves, stay
+  for (const [name, value] of Object.entries(values)) change(name, value);
+  panel.set(values);
+  seeds.show(values.seed);
   notify('All controls are back at their defaults.');
 }
 
@@ -344,14 +307,14 @@ const connection = new Connection({
   on: {
     phase,
     track: onTrack,
-    ending: freeze,
+    ending: () => state.pictured && still.freeze(),
     pong: (sentMs, receivedMs, serverMs) => clock.add(sentMs, receivedMs, serverMs),
     message: (message) => handlers[message.type]?.(message),
   },
 });
 
-byId('snapshot').addEventListener('click', snapshot);
-byId('fullscreen').addEventListener('click', fullscreen);
+byId('snapshot').addEventListener('click', save);
+byId('fullscreen').addEventListener('click', enlarge);
 byId('share').addEventListener('click', share);
 byId('copy').addEventListener('click', copy);
 byId('help').addEventListener('click', KEYS['?']);
@@ -375,7 +338,7 @@ setInterval(() => {
   transport.tick(now, state.phase === 'live');
   describePicture();
   countDown();
-  glow();
+  if (state.pictured && !document.hidden) still.glow();
 }, READOUT_MS);
 
 /** Read-only figures, for tests and for the curious. */
