@@ -209,12 +209,17 @@ async def running(config: ServerConfig, engine: Engine) -> AsyncIterator[Server]
     Resource handling: leaving, also by an error or by cancellation, ends every session and waits
     for it. Error handling: a session's errors stay in that session.
     """
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         server = Server(config, engine, group)
         try:
             yield server
+        except Exception as error:  # the group would wrap it, and callers look for its type
+            failure = error
         finally:
             await server.stop()
+    if failure is not None:
+        raise failure
 
 
 async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
