@@ -33,8 +33,9 @@ def load_model(name_or_path: str) -> System:
     """A system, ready to be sampled.
 
     Args:
-        name_or_path: One of `names()`; or a checkpoint: `NAME.safetensors`, `NAME.json` or their
-            common stem. A shipped name wins over a file of that name; write `./NAME` for the file.
+        name_or_path: One of `names()`, or "default" for the first of them; or a checkpoint:
+            `NAME.safetensors`, `NAME.json` or their common stem. A shipped name wins over a file of
+            that name; write `./NAME` for the file.
     Raises:
         ModelError: Neither a shipped model nor a file; the message names the shipped ones.
         BadCheckpoint: The file is refused.
@@ -42,7 +43,7 @@ def load_model(name_or_path: str) -> System:
     """
     from models import checkpoint, seeded
 
-    shipped = seeded.MODELS.get(name_or_path)
+    shipped = seeded.MODELS.get(seeded.DEFAULT if name_or_path == "default" else name_or_path)
     if shipped is not None:
         return shipped()
     stem = checkpoint.stem(name_or_path)
