@@ -1,14 +1,9 @@
-"""Golden vectors of StyleGAN-V and the networks they were made with.
-
-The compact ones lie in tests/goldens. With STYLEWIRE_GOLDENS set to the folder of the complete set
-(it has a sub-folder `stylegan_v`), the same tests run on all of them.
-"""
+"""Golden vectors of StyleGAN-V and the networks they were made with."""
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +15,12 @@ from models.stylegan_v.config import GeneratorConfig
 from models.stylegan_v.motion_encoder import MotionEncoder
 from models.stylegan_v.networks import Discriminator, Generator
 
-_COMPLETE = os.environ.get("STYLEWIRE_GOLDENS")
-FOLDER = Path(_COMPLETE or Path(__file__).parents[2] / "goldens") / "stylegan_v"
-
-GENERATORS = ["gen_b64_cond_clamp", "gen_c16_concatw_lstm_noise", "gen_d16_sumw"]
-DISCRIMINATORS = ["disc_c32_uniform_k4"]
-MOTIONS = ["motion_b_cond_slow", "motion_c_odd"]
-if _COMPLETE:
-    GENERATORS += ["gen_a32"]
-    DISCRIMINATORS += ["disc_a32", "disc_b64_cond_k2"]
-    MOTIONS += ["motion_a"]
-
 
 class Golden:
     """One file: `meta`, and tensors by name."""
 
-    def __init__(self, name: str) -> None:
-        with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as file:
             self.arrays = {key: file[key] for key in file.files}
         self.meta: dict[str, Any] = json.loads(bytes(self.arrays.pop("meta_json")))
 
@@ -53,8 +37,8 @@ class Golden:
 
 
 @functools.cache
-def golden(name: str) -> Golden:
-    return Golden(name)
+def read(path: Path) -> Golden:
+    return Golden(path)
 
 
 def generator_settings(meta: dict[str, Any]) -> dict[str, Any]:

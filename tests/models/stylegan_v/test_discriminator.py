@@ -9,13 +9,12 @@ from models.errors import BadConfig
 from models.stylegan_v.discriminator import FixedTimeEncoder
 from models.stylegan_v.networks import Discriminator
 
-from .goldens import DISCRIMINATORS, discriminator_of, error, golden
+from .goldens import discriminator_of, error
 
 
-@pytest.fixture(params=DISCRIMINATORS)
-def case(request):
-    found = golden(request.param)
-    return found, discriminator_of(found)
+@pytest.fixture
+def case(discriminator_golden):
+    return discriminator_golden, discriminator_of(discriminator_golden)
 
 
 @torch.no_grad()
@@ -42,7 +41,7 @@ def test_every_block_equals_the_golden(case):
 
 
 @pytest.mark.parametrize("frames", [1024, 1000, 32, 16, 2])
-def test_fourier_table_equals_the_golden(frames):
+def test_fourier_table_equals_the_golden(golden, frames):
     expected = golden("tables")[f"disc_fourier_{frames}_0"]
     torch.testing.assert_close(FixedTimeEncoder(frames).fourier_coefs, expected, rtol=2e-7, atol=0)
 

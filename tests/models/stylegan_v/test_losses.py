@@ -10,13 +10,11 @@ from models.stylegan_v.losses import discriminator_loss, generator_loss, r1_gamm
 from models.stylegan_v.networks import Discriminator, Generator
 
 from .goldens import (
-    DISCRIMINATORS,
     Golden,
     discriminator_of,
     discriminator_settings,
     error,
     generator_settings,
-    golden,
     relative_l2,
 )
 
@@ -24,7 +22,7 @@ LABEL = torch.zeros(4, 0)
 
 
 @pytest.fixture(scope="module")
-def train() -> Golden:
+def train(golden) -> Golden:
     return golden("train")
 
 
@@ -103,9 +101,8 @@ def test_regulariser_step_equals_the_golden(train, discriminator):
     check_gradients(train, discriminator, "Dreg")
 
 
-@pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_r1_equals_the_golden(name):
-    found = golden(name)
+def test_r1_equals_the_golden(discriminator_golden):
+    found = discriminator_golden
     discriminator = discriminator_of(found)
     img = found["img"].requires_grad_()
     logits = discriminator(img, found["c"], found["t"])

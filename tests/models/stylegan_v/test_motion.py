@@ -14,7 +14,7 @@ from models.stylegan_v.config import MotionConfig
 from models.stylegan_v.motion import SegmentEncoder, StreamedMotion, _turns, given_codes
 from models.stylegan_v.motion_encoder import MotionEncoder
 
-from .goldens import MOTIONS, error, golden, motion_encoder_of
+from .goldens import error, motion_encoder_of
 
 EXACT = 2e-5  # of a code, specification section 16; 1e-7 is seen
 TWO_PI = Fraction(31415926535897932384626433832795028841971, 5 * 10**39)
@@ -40,9 +40,8 @@ def code(source: StreamedMotion, t: float) -> np.ndarray:
     return source.sample(t).tensors["v"].numpy()
 
 
-@pytest.mark.parametrize("name", MOTIONS)
-def test_given_noise_gives_the_exact_golden(name):
-    found = golden(name)
+def test_given_noise_gives_the_exact_golden(motion_golden):
+    found = motion_golden
     encoder = motion_encoder_of(found)
     clips, times = found["t_f32"].shape
     expected = found["motion_v_exact64"].view(clips, times, -1)
@@ -53,7 +52,7 @@ def test_given_noise_gives_the_exact_golden(name):
             assert error(source.sample(t).tensors["v"], expected[b, i][None]) <= EXACT
 
 
-def test_late_times_give_the_exact_golden():
+def test_late_times_give_the_exact_golden(golden):
     found = golden("motion_big")
     segments = SegmentEncoder(motion_encoder_of(found))
     for i, t in enumerate(found["t"].tolist()):
@@ -288,7 +287,7 @@ def test_lstm_stream_is_the_lstm_with_a_bounded_past():
         assert np.abs(found.numpy() - before).max() < 1e-5
 
 
-def test_seeds_move_differently_and_labels_matter(segments):
+def test_seeds_move_differently_and_labels_matter(golden, segments):
     assert (
         np.abs(code(stream(segments, seed=1), 3.0) - code(stream(segments, seed=2), 3.0)).max()
         > 0.1

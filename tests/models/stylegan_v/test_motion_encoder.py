@@ -8,20 +8,19 @@ import torch
 from models.stylegan_v.config import MotionConfig
 from models.stylegan_v.motion_encoder import MotionEncoder, frequency_tables
 
-from .goldens import MOTIONS, error, golden, motion_encoder_of, relative_l2
+from .goldens import error, motion_encoder_of, relative_l2
 
 
-@pytest.fixture(params=MOTIONS)
-def case(request):
-    found = golden(request.param)
-    return found, motion_encoder_of(found)
+@pytest.fixture
+def case(motion_golden):
+    return motion_golden, motion_encoder_of(motion_golden)
 
 
 @pytest.mark.parametrize(
     ("frequencies", "shortest", "longest"),
     [(256, 16, 1024), (256, 32, 1024), (256, 256, 1024), (7, 12, 300), (1, 16, 1024), (5, 24, 24)],
 )
-def test_tables_equal_the_golden_to_one_unit(frequencies, shortest, longest):
+def test_tables_equal_the_golden_to_one_unit(golden, frequencies, shortest, longest):
     tables = golden("tables")
     freqs, scales = frequency_tables(frequencies, shortest, longest)
     for ours, name in ((freqs, "freqs"), (scales, "phase_scales")):

@@ -8,14 +8,12 @@ import pytest
 from models.errors import BadConfig
 from models.stylegan_v.sampling import admissible_spans, random_times, uniform_times
 
-from .goldens import golden
-
 LENGTHS = [3, 5, 16, 33, 100, 1024]
 DRAWS = 4000
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-def test_spans_and_offsets_are_distributed_as_in_the_golden(length):
+def test_spans_and_offsets_are_distributed_as_in_the_golden(golden, length):
     found = golden("train")
     rng = np.random.default_rng(length)
     times = np.array([random_times(rng, length) for _ in range(DRAWS)])
