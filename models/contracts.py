@@ -1,4 +1,4 @@
-"""What every method offers: who is seen (Identity), how they move at time t (MotionCode), and both to pixels.
+"""What every method offers: who is seen (Identity), how they move at time t (MotionCode), pixels.
 
 Shapes are fixed for the life of a session, so that one captured graph can serve every frame.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Identity:
-    """What stays for a session: w, W+, appearance or reference features; truncation already applied."""
+    """What stays for a session: w, W+, appearance or reference features; psi applied."""
 
     tensors: Mapping[str, Tensor]
 
@@ -28,7 +28,7 @@ class MotionCode:
 
 
 class MotionSource(Protocol):
-    """Motion as a function of time: O(1) memory, any order of times, negative and fractional too."""
+    """Motion as a function of time: O(1) memory, any order of times, negative ones too."""
 
     def sample(self, t: float) -> MotionCode: ...
 
@@ -59,7 +59,7 @@ class System(Protocol):
     def identity(self, *, seed: int, psi: float = 1.0) -> Identity: ...
 
     def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
-        """From `a` (amount 0) to `b` (amount 1), so that a change of seed is a movement and not a cut."""
+        """From `a` (amount 0) to `b` (amount 1): a change of seed is a movement, not a cut."""
         ...
 
     def motion(self, *, seed: int) -> MotionSource:

@@ -2,7 +2,7 @@
 
 ModelError
  |- BadConfig         a hyperparameter is unknown, missing or out of range
- |- BadCheckpoint     a file that is not a checkpoint, is damaged, or asks for more than it may (`code`)
+ |- BadCheckpoint     a file that is no checkpoint, is damaged or asks for too much (`code`)
  |- NotGenerative     the system has no motion of its own: it needs a driver
  `- NotDrivable       the system cannot be driven by a face
 """
