@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels_triton.upfirdn2d import reference
+from kernels_triton.choice import reference_wanted
+from kernels_triton.upfirdn2d import reference, strided
 
 Factor = int | Sequence[int]
 
@@ -84,7 +85,8 @@ def upfirdn2d(
         raise ValueError(
             f"upsampled and padded picture of {padded} is smaller than the {width}x{height} filter"
         )
-    return reference.upfirdn2d(x, f, up, down, pad, flip_filter, gain)
+    implementation = reference if reference_wanted() else strided
+    return implementation.upfirdn2d(x, f, up, down, pad, flip_filter, gain)
 
 
 def setup_filter(

@@ -110,7 +110,8 @@ class DiscriminatorBlock(nn.Module):
         device_type = self.resample_filter.device.type
         half = self.use_fp16 and not force_fp32 and device_type == "cuda"
         dtype = torch.float16 if half else self.conv0.weight.dtype
-        layout = torch.channels_last if half and self.channels_last else torch.contiguous_format
+        last = device_type == "cpu" or (half and self.channels_last)  # CPU convolutions want it
+        layout = torch.channels_last if last else torch.contiguous_format
 
         # Input.
         if x is not None:

@@ -302,7 +302,7 @@ class SynthesisBlock(nn.Module):
         elif x is None:
             raise ValueError(f"block of {self.resolution} px has no constant: give it features")
         x = x.to(dtype)
-        if half and self.channels_last:
+        if (half and self.channels_last) or x.device.type == "cpu":  # what CPU convolutions want
             x = x.contiguous(memory_format=torch.channels_last)
 
         # Features.
@@ -436,7 +436,7 @@ class SynthesisNetwork(nn.Module):
             x, img = block(x, img, rows, force_fp32, noise_mode, noises)
             row += block.num_conv
             conv += block.num_conv
-        return cast(Tensor, img)  # the last block always makes one
+        return cast(Tensor, img).contiguous()  # the last block always makes one
 
     def draw_noise(self, n: int, generator: torch.Generator) -> list[Tensor]:
         """Standard normal [n, 1, r, r] per convolution, from 4x4 upwards, on the generator's

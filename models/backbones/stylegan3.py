@@ -437,7 +437,7 @@ class SynthesisNetwork(nn.Module):
         x = self.input(rows[0])
         for layer, w in zip(self.layers(), rows[1:], strict=True):
             x = layer(x, w, noise_mode, force_fp32, update_emas)
-        return (x * self.output_scale).to(self.input.weight.dtype)
+        return (x * self.output_scale).to(self.input.weight.dtype).contiguous()
 
     def extra_repr(self) -> str:
         return f"{self.img_resolution} px, w_dim {self.w_dim}, num_ws {self.num_ws}"
