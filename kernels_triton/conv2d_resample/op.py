@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kernels_triton.choice import reference_wanted
 from kernels_triton.conv2d_resample import reference
-from kernels_triton.upfirdn2d import upfirdn2d
+from kernels_triton.upfirdn2d import strided
 from kernels_triton.upfirdn2d.op import Factor, filter_size, four
 
 Pad = tuple[int, int, int, int]
@@ -25,17 +25,20 @@ def conv2d_resample(
     groups: int = 1,
     flip_weight: bool = True,
     flip_filter: bool = False,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """1. Pad once, at the start, counted in the upsampled grid: `padding`, and what keeps up- and
     downsampling centred.
     2. If `up > 1`: insert zeros, filter with `f`, gain up^2.
     3. Correlate with `w` ("valid"); convolve when `flip_weight` is False.
     4. If `down > 1`: filter with `f`, keep every `down`-th sample.
+    5. Add `bias`.
 
     Args:
         x: [N, I, H, W].
         w: [O, I / groups, kh, kw], dtype of x.
         f: [taps] or [fh, fw] from `setup_filter`; None is the identity.
+        bias: [O] in the dtype of x, or None.
     Returns:
         [N, O, H*up/down, W*up/down] when `padding` is half the kernel.
     Raises:
@@ -55,15 +58,17 @@ def conv2d_resample(
     pad = (x0, x1, y0, y1)
 
     if reference_wanted() or (up > 1 and down > 1):
-        return reference.conv2d_resample(x, w, f, up, down, pad, groups, flip_weight, flip_filter)
+        return reference.conv2d_resample(
+            x, w, f, up, down, pad, groups, flip_weight, flip_filter, bias
+        )
     if up > 1:
-        return _enlarge(x, w, f, up, pad, groups, flip_weight, flip_filter)
+        return _enlarge(x, w, f, up, pad, groups, flip_weight, flip_filter, bias)
     weight = w if flip_weight else w.flip([2, 3])
     if down > 1:
-        return _reduce(x, weight, f, down, pad, groups, flip_filter)
+        return _reduce(x, weight, f, down, pad, groups, flip_filter, bias)
     if x0 == x1 >= 0 and y0 == y1 >= 0:
-        return F.conv2d(x, weight, padding=(y0, x0), groups=groups)
-    return F.conv2d(F.pad(x, list(pad)), weight, groups=groups)
+        return F.conv2d(x, weight, bias, padding=(y0, x0), groups=groups)
+    return F.conv2d(F.pad(x, list(pad)), weight, bias, groups=groups)
 
 
 def _enlarge(
@@ -75,13 +80,15 @@ def _enlarge(
     groups: int,
     flip_weight: bool,
     flip_filter: bool,
+    bias: Tensor | None,
 ) -> Tensor:
     """Convolve first, filter afterwards: never touches an inserted zero."""
     out_channels, in_channels, kh, kw = w.shape
     x0, x1, y0, y1 = pad
+    gain = float(up * up)
     if kh == 1 and kw == 1:  # commutes with resampling: do it on the small picture
         x = F.conv2d(x, w, groups=groups)
-        return upfirdn2d(x, f, up, 1, pad, flip_filter, float(up * up))
+        return strided.upfirdn2d(x, f, (up, up), (1, 1), pad, flip_filter, gain, bias)
     # A transposed convolution scatters the unmirrored kernel: that is the convolution of the
     # zero-inserted picture.
     weight = w.flip([2, 3]) if flip_weight else w
@@ -91,13 +98,20 @@ def _enlarge(
     # It covers k - 1 more samples than the picture on either side, and lacks the up - 1 zeros after
     # the last sample.
     pad = (x0 - kw + 1, x1 - kw + up, y0 - kh + 1, y1 - kh + up)
-    return upfirdn2d(x, f, 1, 1, pad, flip_filter, float(up * up))
+    return strided.upfirdn2d(x, f, (1, 1), (1, 1), pad, flip_filter, gain, bias)
 
 
 def _reduce(
-    x: Tensor, weight: Tensor, f: Tensor | None, down: int, pad: Pad, groups: int, flip_filter: bool
+    x: Tensor,
+    weight: Tensor,
+    f: Tensor | None,
+    down: int,
+    pad: Pad,
+    groups: int,
+    flip_filter: bool,
+    bias: Tensor | None,
 ) -> Tensor:
     """Filter first, so that the convolution makes only the samples that are kept."""
-    if weight.shape[2] == 1 and weight.shape[3] == 1:
-        return F.conv2d(upfirdn2d(x, f, 1, down, pad, flip_filter), weight, groups=groups)
-    return F.conv2d(upfirdn2d(x, f, 1, 1, pad, flip_filter), weight, stride=down, groups=groups)
+    first, second = (down, 1) if weight.shape[2] == 1 and weight.shape[3] == 1 else (1, down)
+    x = strided.upfirdn2d(x, f, (1, 1), (first, first), pad, flip_filter, 1.0)
+    return F.conv2d(x, weight, bias, stride=second, groups=groups)

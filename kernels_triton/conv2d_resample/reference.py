@@ -18,6 +18,7 @@ def conv2d_resample(
     groups: int,
     flip_weight: bool,
     flip_filter: bool,
+    bias: Tensor | None,
 ) -> Tensor:
     """See `kernels_triton.conv2d_resample.conv2d_resample`; `padding` already holds everything, in
     the upsampled grid.
@@ -27,4 +28,4 @@ def conv2d_resample(
     x = F.conv2d(x, w if flip_weight else w.flip([2, 3]), groups=groups)
     if down > 1:
         x = upfirdn2d(x, f, (1, 1), (down, down), (0, 0, 0, 0), flip_filter, 1.0)
-    return x
+    return x if bias is None else x + bias[None, :, None, None]

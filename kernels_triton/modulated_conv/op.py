@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels_triton.choice import reference_wanted
+from kernels_triton.choice import needs_gradient, reference_wanted
 from kernels_triton.conv2d_resample import conv2d_resample
 from kernels_triton.modulated_conv import reference
 
@@ -99,6 +99,8 @@ def modulated_conv2d_resample(
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
+    bias: Tensor | None = None,
+    gain: float = 1.0,
 ) -> Tensor:
     """StyleGAN2's modulated convolution.
 
@@ -108,7 +110,7 @@ def modulated_conv2d_resample(
     2. `m = weight * styles` per sample. If `demodulate`: divide by the root of `sum of m^2 over I,
        k, k + 1e-8`.
     3. `conv2d_resample` of sample n with m[n].
-    4. Add `noise`.
+    4. Add `noise` and `bias`, multiply by `gain`. (A leaky ReLU lets a positive gain go first.)
 
     Args:
         x: [N, I, H, W]; the modulation is computed in the dtype of `weight`.
@@ -117,6 +119,7 @@ def modulated_conv2d_resample(
         noise: Broadcast to the result; None is none.
         resample_filter: As for `conv2d_resample`.
         flip_weight: True correlates, False convolves.
+        bias: [O], or None.
     Returns:
         [N, O, H*up/down, W*up/down] when `padding` is half the kernel; dtype of x.
     Raises:
@@ -131,17 +134,30 @@ def modulated_conv2d_resample(
         styles = styles / styles.abs().amax(1, keepdim=True)
     if reference_wanted():
         return reference.modulated_conv2d_resample(
-            x, weight, styles, noise, up, down, padding, resample_filter, demodulate, flip_weight
+            x,
+            weight,
+            styles,
+            noise,
+            up,
+            down,
+            padding,
+            resample_filter,
+            demodulate,
+            flip_weight,
+            bias,
+            gain,
         )
 
-    factor = None
+    # What multiplies the output: [N, O], or one number.
+    factor: Tensor | float = gain
     if demodulate:
-        factor = (styles.square() @ weight.square().sum([2, 3]).t() + EPSILON).rsqrt()  # [N, O]
+        squares = styles.square() @ weight.square().sum([2, 3]).t()
+        factor = (squares + EPSILON).rsqrt() * gain
+    offset = None if bias is None else (bias * gain).to(x.dtype)
     single = x.shape[0] == 1
     if single:
-        weight = weight * styles[0][None, :, None, None]
-        if factor is not None:
-            weight = weight * factor[0][:, None, None, None]
+        weight = weight * styles[0][:, None, None]
+        weight = weight * (factor if isinstance(factor, float) else factor[0][:, None, None, None])
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
     x = conv2d_resample(
@@ -152,10 +168,16 @@ def modulated_conv2d_resample(
         down=down,
         padding=padding,
         flip_weight=flip_weight,
+        bias=offset if single else None,
     )
-    if factor is not None and not single:
-        x = x * factor.to(x.dtype)[:, :, None, None]
-    return x if noise is None else x + noise.to(x.dtype)
+    if not single:
+        x = x * (factor if isinstance(factor, float) else factor.to(x.dtype)[:, :, None, None])
+        x = x if offset is None else x + offset[:, None, None]
+    if noise is None:
+        return x
+    noise = (noise * gain).to(x.dtype)
+    # The convolution's result is nobody else's: without a gradient it takes the noise in place.
+    return x + noise if needs_gradient(x, noise) else x.add_(noise)
 
 
 def _check(x: Tensor, w: Tensor, s: Tensor) -> None:

@@ -50,6 +50,8 @@ def modulated_conv2d_resample(
     resample_filter: Tensor | None,
     demodulate: bool,
     flip_weight: bool,
+    bias: Tensor | None,
+    gain: float,
 ) -> Tensor:
     """See `kernels_triton.modulated_conv.modulated_conv2d_resample`; weights and styles are
     already scaled for half precision.
@@ -73,4 +75,8 @@ def modulated_conv2d_resample(
         flip_weight=flip_weight,
     )
     x = x.reshape(n, o, *x.shape[2:])
-    return x if noise is None else x + noise.to(x.dtype)
+    if noise is not None:
+        x = x + noise.to(x.dtype)
+    if bias is not None:
+        x = x + bias[None, :, None, None].to(x.dtype)
+    return x * gain

@@ -134,10 +134,10 @@ class Conv2dLayer(nn.Module):
             down=self.down,
             padding=self.padding,
             flip_weight=self.up == 1,
+            bias=None if self.bias is None else self.bias.to(x.dtype),
         )
         return bias_act(
             x,
-            None if self.bias is None else self.bias.to(x.dtype),
             act=self.activation,
             gain=self.act_gain * gain,
             clamp=None if self.conv_clamp is None else self.conv_clamp * gain,

@@ -103,6 +103,8 @@ class SynthesisLayer(nn.Module):
             ValueError: unknown noise mode, or "random" without noise.
         """
         styles = self.affine(w)
+        # Activations that keep a positive factor let the gain go into the convolution's weight.
+        early = self.act_gain * gain if self.activation in ("linear", "relu", "lrelu") else 1.0
         x = modulated_conv2d_resample(
             x,
             self.weight,
@@ -112,12 +114,13 @@ class SynthesisLayer(nn.Module):
             padding=self.padding,
             resample_filter=self.resample_filter,
             flip_weight=self.up == 1,
+            bias=self.bias,
+            gain=early,
         )
         return bias_act(
             x,
-            self.bias.to(x.dtype),
             act=self.activation,
-            gain=self.act_gain * gain,
+            gain=self.act_gain * gain / early,
             clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
             inplace=True,
         )
@@ -167,9 +170,9 @@ class ToRGBLayer(nn.Module):
         """[N, in_channels, H, W] and [N, w_dim] to [N, out_channels, H, W]."""
         styles = self.affine(w) * self.weight_gain
         x = modulated_conv2d_resample(
-            x, self.weight, styles, padding=self.padding, demodulate=False
+            x, self.weight, styles, padding=self.padding, demodulate=False, bias=self.bias
         )
-        return bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp, inplace=True)
+        return bias_act(x, clamp=self.conv_clamp, inplace=True)
 
     def extra_repr(self) -> str:
         return f"{self.in_channels} -> {self.out_channels}"
