@@ -1,7 +1,7 @@
 """What crosses the engine's boundary: plain data in, frame slots out.
 
-Nothing here holds a tensor, a lock or a reference into either side, so the engine can move to its own
-process without a change to its callers.
+Nothing here holds a tensor, a lock or a reference into either side, so the engine can move to its
+own process without a change to its callers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything that decides a picture except the time. Compared by value: equal looks share identities."""
+    """Everything that decides a picture except the time. Equal looks share identities."""
 
     model: str = "default"
     seed: int = 0

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from realtime.clock import FrameClock
-from realtime.config import RESOLUTIONS, ConfigError, RenderConfig
-from realtime.controls import Controls, LiveControls
+from realtime.config import ConfigError, RenderConfig
+from realtime.controls import ControlError, Controls, Limits, LiveControls, parse_change
 from realtime.engine import Engine
 from realtime.frame import Frame
 from realtime.messages import RenderRequest
@@ -20,6 +20,7 @@ from realtime.sinks.video_file import VideoFile
 
 MAX_SECONDS = 24 * 3600.0
 _SESSION = "record"
+_CHECKED = ("seed", "psi", "speed", "fps", "resolution", "bitrate")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class RecordConfig:
     def __post_init__(self) -> None:
         if not 0 < self.seconds <= MAX_SECONDS:
             raise ConfigError(f"seconds is {self.seconds}; it must lie in 0 to {MAX_SECONDS:g}.")
-        if self.resolution not in RESOLUTIONS:
-            raise ConfigError(f"resolution is {self.resolution}; choose one of {RESOLUTIONS}.")
+        values = {name: getattr(self, name) for name in _CHECKED}
+        try:  # what a viewer may set live is what may be recorded
+            parse_change(values, Limits(bitrate_floor=50_000))
+        except ControlError as error:
+            raise ConfigError(str(error)) from error
 
     @property
     def controls(self) -> Controls:

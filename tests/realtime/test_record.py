@@ -234,7 +234,19 @@ def test_padded_rows_are_written_right(tmp_path):
     assert barcode.read(picture[:64]) == 54321
 
 
-@pytest.mark.parametrize("wrong", [{"seconds": 0}, {"seconds": float("nan")}, {"resolution": 300}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": 0},
+        {"seconds": float("nan")},
+        {"resolution": 300},
+        {"psi": float("nan")},
+        {"seed": -1},
+        {"speed": 9},
+        {"fps": 0.1},
+        {"bitrate": 10},
+    ],
+)
 def test_impossible_recordings_are_refused(wrong):
     with pytest.raises(ConfigError):
         RecordConfig(Path("a.mp4"), **wrong)

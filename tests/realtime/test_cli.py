@@ -1,0 +1,244 @@
+"""The command line: flags to configurations, errors to one sentence and a status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import av
+import pytest
+
+import models.__main__
+import realtime.server
+from models.errors import BadCheckpoint, BadConfig
+from realtime import __main__ as cli
+from realtime.config import ServerConfig
+from realtime.errors import RealtimeError
+
+ROOT = Path(cli.__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The configurations that `serve` was called with; it returns at once."""
+    configs = []
+
+    async def serve(config, *, ready):
+        configs.append(config)
+        ready("http://127.0.0.1:1/")
+
+    monkeypatch.setattr(realtime.server, "serve", serve)
+    return configs
+
+
+def test_serve_without_flags_is_the_default_configuration(served, capsys):
+    assert cli.main(["serve"]) == 0
+    (config,) = served
+    default = ServerConfig()
+    assert (config.host, config.port) == ("127.0.0.1", 8080)
+    assert config.stream == default.stream
+    assert config.render.model != "default"  # its real name, as the page's menu has it
+    out = capsys.readouterr().out
+    assert out == "Stylewire is ready: http://127.0.0.1:1/\n"
+
+
+def test_serve_maps_every_flag(served):
+    line = (
+        "serve --host 0.0.0.0 --port 9 --codec VP8 --max-sessions 3 --fps 24 --resolution 128 "
+        "--bitrate 800k --model testcard --backend cpu --device cpu --threads 2"
+    )
+    assert cli.main(line.split()) == 0
+    (config,) = served
+    assert (config.host, config.port, config.max_sessions) == ("0.0.0.0", 9, 3)
+    stream = config.stream
+    assert (stream.fps, stream.resolution, stream.bitrate) == (24.0, 128, 800_000)
+    assert stream.codecs == ("VP8",)
+    render = config.render
+    assert (render.model, render.backend, render.device) == ("testcard", "cpu", "cpu")
+    assert render.threads == 2
+
+
+def test_open_shows_the_page(served, monkeypatch):
+    shown = []
+    monkeypatch.setattr(cli.webbrowser, "open", shown.append)
+    assert cli.main(["serve", "--model", "testcard", "--open"]) == 0
+    assert shown == ["http://127.0.0.1:1/"]
+
+
+def test_a_small_bitrate_lowers_the_floor(served):
+    assert cli.main(["serve", "--model", "testcard", "--bitrate", "60000"]) == 0
+    assert served[0].stream.bitrate_floor == 60_000
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("2000000", 2_000_000), ("2M", 2_000_000), ("1.5M", 1_500_000), ("9k", 9000)],
+)
+def test_bitrates_are_read(text, value):
+    assert cli._bitrate(text) == value
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "dance",
+        "serve --bitrate fast",
+        "serve --bitrate infM",
+        "serve --codec AV1",
+        "serve --resolution 300",
+        "record",
+    ],
+)
+def test_wrong_usage_ends_with_2(line, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line.split())
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "says"),
+    [
+        ("serve --model testcard --fps 500", 2, "fps"),
+        ("serve --model testcard --bitrate 1", 2, "bitrate"),
+        ("serve --model testcard --port 70000", 2, "port"),
+        ("record --out a.mp4 --model testcard --seconds -1", 2, "seconds"),
+        ("record --out a.mp4 --model testcard --psi nan", 2, "psi"),
+        ("record --out a.mp4 --model no-such-model", 65, "no-such-model"),
+        ("record --out no/such/folder/a.mp4 --model testcard", 69, "cannot be written"),
+        ("record --out a.mp4 --model testcard --backend tensorrt", 69, "tensorrt"),
+    ],
+)
+def test_errors_are_one_sentence_and_a_status(line, status, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == status
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("stylewire: ") and says in err and err.count("\n") == 0
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (BadCheckpoint("CKPT_X", "damaged"), 65),
+        (BadConfig("w_dim is -1"), 78),
+        (RealtimeError("the port is taken"), 69),
+        (PermissionError(13, "Permission denied"), 69),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_kind_of_error_has_its_status(error, status, monkeypatch, capsys):
+    async def serve(config, *, ready):
+        raise error
+
+    monkeypatch.setattr(realtime.server, "serve", serve)
+    assert cli.main(["serve", "--model", "testcard"]) == status
+    assert capsys.readouterr().err.count("\n") == (0 if status == 130 else 1)
+
+
+def test_convert_and_sample_are_handed_on(monkeypatch):
+    given = []
+    monkeypatch.setattr(models.__main__, "main", lambda argv: given.append(list(argv)) or 7)
+    assert cli.main(["convert", "a.pkl", "--out", "b"]) == 7
+    assert cli.main(["sample", "--help"]) == 7
+    assert given == [["convert", "a.pkl", "--out", "b"], ["sample", "--help"]]
+
+
+def test_a_foreign_file_is_converted_and_its_checkpoint_served(served, tmp_path, monkeypatch):
+    import models.convert_file
+
+    pickle_file = tmp_path / "face.pkl"
+    pickle_file.write_bytes(b"\x80\x04")
+    monkeypatch.setattr(
+        models.convert_file, "cached", lambda path, *, say, report: tmp_path / "cached.json"
+    )
+    assert cli.main(["serve", "--model", str(pickle_file)]) == 0
+    assert served[0].render.model == str(tmp_path / "cached.json")
+
+
+def test_record_writes_a_film_and_says_so(tmp_path, capsys):
+    out = tmp_path / "a.mp4"
+    line = f"record --out {out} --model testcard --seconds 0.5 --fps 20 --resolution 64 --seed 9"
+    assert cli.main(line.split()) == 0
+    assert "10 frames, 0.50 s" in capsys.readouterr().out
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 10
+
+
+def test_record_of_seeded_weights_says_so(tmp_path, capsys):
+    line = f"record --out {tmp_path / 'a.mp4'} --seconds 0.1 --fps 20 --resolution 64"
+    assert cli.main(line.split()) == 0
+    assert "seeded, not trained" in capsys.readouterr().out
+
+
+def test_doctor_prints_json(capsys):
+    status = cli.main(["doctor", "--json", "--seconds", "0"])
+    report = json.loads(capsys.readouterr().out)
+    assert status == 0 and report["well"]
+    assert report["models"] and all(model["ok"] for model in report["models"])
+
+
+def command(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "realtime", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_serve_answers_and_ends_quietly():
+    child = command("serve", "--port", "0", "--model", "testcard")
+    try:
+        url = child.stdout.readline().removeprefix("Stylewire is ready: ").strip()
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{url}livez", timeout=30) as answer:
+            assert answer.status == 200
+        os.kill(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait(30)
+    assert child.returncode == 0
+    assert "Traceback" not in err and "Error" not in err
+
+
+def test_an_interrupted_recording_is_kept(tmp_path):
+    out = tmp_path / "a.mp4"
+    child = command(
+        *f"record --out {out} --model testcard --seconds 36000 --resolution 64".split(),
+    )
+    try:
+        while not out.exists() or out.stat().st_size < 200_000:
+            assert child.poll() is None
+            try:
+                child.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        os.kill(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait(30)
+    assert child.returncode == 130
+    assert "is kept and plays" in err and "Traceback" not in err
+    with av.open(str(out)) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 30
+
+
+def test_help_and_version_cost_no_torch():
+    code = (
+        "import sys; from realtime.__main__ import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'torch', 'aiortc', 'cv2', 'av'} & set(sys.modules), 'heavy imports'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("stylewire ")
