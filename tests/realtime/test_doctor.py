@@ -35,7 +35,6 @@ async def test_everything_is_examined_and_this_machine_is_well():
         assert name in names
     assert found.well
     assert [(m.model, m.ok) for m in found.models] == [("tiny", True), ("testcard", True)]
-    )
     assert said[-1] == "model testcard"
     assert json.loads(json.dumps(found.as_dict()))["well"] is True
     console = Console(width=120, record=True, file=io.StringIO())
