@@ -26,7 +26,7 @@ class EncoderFailed(RealtimeError):
 
 
 class SignalingError(RealtimeError):
-    """A client's message is refused. `status` is the HTTP status, the text one sentence for a person.
+    """A client's message is refused. `status` is the HTTP status, its text one sentence for people.
 
     `code` is a stable name of the reason, for programs.
     """
