@@ -11,8 +11,9 @@ import torch
 
 from models.errors import BadConfig
 from models.stylegan_v.config import MotionConfig
-from models.stylegan_v.motion import SegmentEncoder, StreamedMotion, _turns, given_codes
+from models.stylegan_v.motion import SegmentEncoder, StreamedMotion, given_codes
 from models.stylegan_v.motion_encoder import MotionEncoder
+from models.stylegan_v.segments import _Product, _turns
 
 from .goldens import error, motion_encoder_of
 
@@ -217,6 +218,18 @@ def test_turns_keep_their_fraction_at_great_times():
             exact = Fraction(rate) * Fraction(time) % 1
             difference = abs(float(exact - Fraction(turns) % 1))
             assert min(difference, 1 - difference) < 1e-9
+
+
+@pytest.mark.parametrize(("fan_out", "fan_in", "rows"), [(300, 900, 12), (5, 7, 2), (1, 1, 1)])
+def test_pieces_make_up_the_product_and_stay_serial(fan_out, fan_in, rows):
+    rng = np.random.default_rng(1)
+    weight, x = rng.standard_normal((fan_out, fan_in)), rng.standard_normal((rows, fan_in))
+    product = _Product(weight, rows)
+    np.testing.assert_allclose(product(x), x @ weight.T, rtol=1e-12, atol=1e-12)
+    assert product.stages == math.ceil(fan_out / 128)
+    pieces = [piece for block in product._blocks for piece in block]
+    assert max(piece.size for piece in pieces) * rows <= 2**18
+    assert sum(piece.size for piece in pieces) == weight.size
 
 
 def test_memory_is_bounded(segments):
