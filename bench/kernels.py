@@ -38,7 +38,8 @@ class Case:
     Args:
         inputs: Makes the tensors, float32 on the CPU, from a generator.
         call: Runs the op on them.
-        implementations: Names for `kernels_triton.implementation`, `numba` apart, see `timed`.
+        implementations: Beside the reference: names for `kernels_triton.implementation`, or
+            "numba" for the engine's own colour conversion.
     """
 
     op: str
@@ -110,13 +111,13 @@ def _modulated_conv(channels: int, size: int) -> Case:
 
 
 def _rgb_to_i420(size: int, numba: bool) -> Case:
-    """The op; and beside it the CPU's own pass, which the eager backend uses."""
+    """The op, which has its definition only; and on a CPU the pass that the engine uses."""
     from kernels_triton.rgb_to_i420 import rgb_to_i420
 
     def inputs(g: Any) -> dict[str, Any]:
-        return {"rgb": _randn(g, 3, size, size) * 0.5}  # some of it beyond [-1, 1]
+        return {"rgb": _randn(g, 1, 3, size, size) * 0.5}  # some of it beyond [-1, 1]
 
-    ways = ("auto", "numba") if numba else ("auto",)
+    ways = ("numba",) if numba else ()
     # Rounding to a byte makes half-way cases differ by one level.
     return Case("rgb_to_i420", f"{size}x{size}", inputs, rgb_to_i420, ways, absolute=1.0)
 
@@ -157,12 +158,12 @@ def _numba_i420(rgb: Any) -> Callable[[], Any]:
 
     from realtime.i420 import chw_to_i420
 
-    picture = rgb.numpy()
+    picture = rgb[0].numpy()
     out = np.empty((picture.shape[1] * 3 // 2, picture.shape[2]), np.uint8)
 
     def call() -> Any:
         chw_to_i420(picture, out)
-        return torch.from_numpy(out)
+        return torch.from_numpy(out)[None]
 
     return call
 
