@@ -97,7 +97,7 @@ class Session:
                 await to_the_end(self._sink.aclose())
         finally:
             self.over = True
-            await self._engine.close(self.id)
+            await to_the_end(self._engine.close(self.id))
 
     def give_up(self) -> None:
         """Its task has ended: nobody may wait for it any more."""
