@@ -10,6 +10,7 @@ mention (`typing Any`, `builtins int`).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -180,7 +181,14 @@ def read(data: bytes, limits: Limits) -> Any:
         BadCheckpoint: The first thing in it that is not as it must be.
     """
     machine = Machine(data, Names(len(data), limits).resolve, limits)
-    tree = machine.run()
+    # A million small containers at once: the collector would walk them again and again for nothing.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        tree = machine.run()
+    finally:
+        if collecting:
+            gc.enable()
     if machine.stop != len(data):
         raise corrupt(f"{len(data) - machine.stop} bytes after the end of the pickle")
     return tree
