@@ -47,9 +47,10 @@ async def watch(url: str, codec: str, controls: dict[str, Any], seconds: float) 
 
     channel.on("message", heard)
     transceiver = pc.addTransceiver("video", direction="recvonly")
-    known = RTCRtpReceiver.getCapabilities("video").codecs
+    known = RTCRtpReceiver.getCapabilities("video")
+    assert known is not None
     transceiver.setCodecPreferences(
-        [one for one in known if one.mimeType in (f"video/{codec}", "video/rtx")]
+        [one for one in known.codecs if one.mimeType in (f"video/{codec}", "video/rtx")]
     )
     begun_ms = time.monotonic_ns() / 1e6
     try:

@@ -158,16 +158,16 @@ def line(row: dict[str, Any]) -> str:
 
 
 def stage_table(results: Sequence[dict[str, Any]]) -> str:
-    """p50 (p95) of each stage, one row per case and round of ours; the baseline has two."""
-    head = ["ms, p50 (p95)", "render", "encode", "publish", "wire", "decode, present", "to receive"]
+    """p50 (p95) of each stage that was measured; the baseline has fewer."""
+    names = [name for name in STAGES if any(name in row["stages"] for row in results)]
     rows = []
     for row in results:
         cells = [f"{row['codec']} {row['case']} {row['path']} #{row['round']}"]
-        for name in (*STAGES, "to_receive"):
+        for name in names:
             found = row["stages"].get(name)
             cells.append(f"{found['p50']:.2f} ({found['p95']:.2f})" if found else "-")
         rows.append(cells)
-    return harness.text_table(head, rows)
+    return harness.text_table(["ms, p50 (p95)", *(STAGES[name] for name in names)], rows)
 
 
 async def measure(given: argparse.Namespace) -> list[dict[str, Any]]:

@@ -15,7 +15,15 @@ OURS, STOCK = "ours", "stock"
 # Columns of a "frames" row of our server.
 INDEX, DUE, SAMPLED, RENDERED, ENCODED, SENT = 1, 2, 3, 4, 5, 6
 
-STAGES = ("render", "encode", "publish", "wire", "show")
+STAGES = {  # in order; each with its words
+    "render": "render",
+    "encode": "encode",
+    "publish": "publish",
+    "to_receive": "to receive",  # the baseline's encoding and sending: aiortc has no stamps there
+    "wire": "wire",
+    "show": "decode, present",
+    "wire_decode": "wire, decode",  # without a browser they cannot be told apart
+}
 
 
 @dataclass(frozen=True)
@@ -124,13 +132,14 @@ def figures(shown: Sequence[Shown], stamps: Mapping[int, Stamps]) -> dict[str, A
 
 def _stages(seen: Sequence[tuple[Shown, Stamps]]) -> dict[str, list[float]]:
     """Milliseconds per stage; the baseline has no stamps between `start` and the browser."""
-    found: dict[str, list[float]] = {name: [] for name in (*STAGES, "to_receive")}
+    found: dict[str, list[float]] = {name: [] for name in STAGES}
     for row, at in seen:
         if at.rendered is not None and at.encoded is not None and at.sent is not None:
             found["render"].append(at.rendered - at.start)
             found["encode"].append(at.encoded - at.rendered)
             found["publish"].append(at.sent - at.encoded)
         if row.received is None:
+            found["wire_decode"].append(row.presented - (at.start if at.sent is None else at.sent))
             continue
         if at.sent is not None:
             found["wire"].append(row.received - at.sent)

@@ -48,7 +48,7 @@ class StockTrack(MediaStreamTrack):
         self.stamps: dict[int, tuple[int, int, int]] = {}  # number: due, drawing began, complete
         self.dropped = 0
         self._size, self._fps = size, fps
-        self._loop = asyncio.get_running_loop()
+        self._events = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._slot: tuple[int, np.ndarray] | None = None
         self._running = True
@@ -74,7 +74,7 @@ class StockTrack(MediaStreamTrack):
             self.stamps[number] = (due, began, time.monotonic_ns())
             if len(self.stamps) > KEPT_STAMPS:
                 del self.stamps[next(iter(self.stamps))]
-            self._loop.call_soon_threadsafe(self._put, number, picture)
+            self._events.call_soon_threadsafe(self._put, number, picture)
             number += 1
 
     def _put(self, number: int, picture: np.ndarray) -> None:
@@ -170,10 +170,8 @@ def _answer_pings(channel: Any) -> None:
 async def serve(port: int) -> None:
     runner = web.AppRunner(StockServer().application(), access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port)
-    await site.start()
-    assert site._server is not None
-    print(f"ready {site._server.sockets[0].getsockname()[1]}", flush=True)
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print(f"ready {runner.addresses[0][1]}", flush=True)
     try:
         await asyncio.Event().wait()
     finally:

@@ -1,0 +1,206 @@
+"""bench/latency.py: its arithmetic, its verdicts, and one tiny run of the real thing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import latency
+from bench.latency_figures import (
+    Shown,
+    Stamps,
+    browser_rows,
+    clock_offset_ms,
+    doubts,
+    figures,
+    our_stamps,
+    stock_stamps,
+    unsteady,
+    verdicts,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ticks(count: int, interval: float = 40.0) -> dict[int, Stamps]:
+    """Frames sampled 1 ms after they were due, rendered in 3, encoded in 2, sent in 1."""
+    return {
+        n: Stamps(
+            n * interval, n * interval + 1, n * interval + 4, n * interval + 6, n * interval + 7
+        )
+        for n in range(count)
+    }
+
+
+def seen(stamps: dict[int, Stamps], latency_ms: float = 10.0) -> list[Shown]:
+    """Each presented `latency_ms` after its sample, received 1 ms before, called 2 ms after."""
+    return [
+        Shown(n, at.start + latency_ms, at.start + latency_ms - 1, at.start + latency_ms + 2)
+        for n, at in stamps.items()
+    ]
+
+
+def test_the_clock_offset_comes_from_the_shortest_trips() -> None:
+    good = [[t, t + 1, t + 0.5 + 1000] for t in range(0, 300, 10)]
+    late = [[t, t + 50, t + 49 + 1000] for t in range(0, 3000, 100)]  # waited on the way back
+    assert clock_offset_ms(good + late) == pytest.approx(1000)
+    with pytest.raises(ValueError, match="no ping"):
+        clock_offset_ms([])
+
+
+def test_page_times_are_moved_to_the_servers_clock() -> None:
+    row = {"number": 3, "presented": 5.0, "received": None, "called": 7.0}
+    assert browser_rows([row], 100.0) == [Shown(3, 105.0, None, 107.0)]
+
+
+def test_rows_become_stamps() -> None:
+    assert our_stamps([[9, 5, 1.0, 2.0, 3.0, 4.0, 5.0, 800, 0]]) == {5: Stamps(1, 2, 3, 4, 5)}
+    assert stock_stamps([[5, 1_000_000, 2_000_000, 3_000_000]]) == {5: Stamps(1, 3)}
+
+
+def test_latency_runs_from_the_sample_and_from_due() -> None:
+    stamps = ticks(200)
+    found = figures(seen(stamps), stamps)
+    assert found["presented"]["p50"] == found["presented"]["max"] == 10
+    assert found["from_due"]["p50"] == 11
+    assert found["called"]["p99"] == 12
+    stages = {name: values["p50"] for name, values in found["stages"].items()}
+    assert stages == {"render": 3, "encode": 2, "publish": 1, "wire": 3, "show": 1}
+    assert found["missed"] == found["undrawn"] == found["unreadable"] == 0
+    assert found["fps"] == pytest.approx(25)
+
+
+def test_the_first_two_seconds_are_left_out() -> None:
+    stamps = ticks(200)
+    rows = [
+        row if row.number >= 50 else Shown(row.number, row.presented + 500) for row in seen(stamps)
+    ]
+    rows.sort(key=lambda row: row.presented)
+    assert figures(rows, stamps)["samples"] <= 150
+    assert figures(rows, stamps)["presented"]["p50"] == 10
+
+
+def test_what_is_never_seen_is_counted_whoever_lost_it() -> None:
+    stamps = ticks(200)
+    del stamps[120]  # the server skipped it
+    rows = [row for row in seen(stamps) if row.number not in (130, 131)]  # lost on the way
+    rows[100] = Shown(-1, rows[100].presented)  # seen, and unreadable
+    found = figures(rows, stamps)
+    assert (found["missed"], found["undrawn"], found["unreadable"]) == (4, 1, 1)
+
+
+def test_a_repeated_picture_is_no_second_sample() -> None:
+    stamps = ticks(200)
+    rows = seen(stamps)
+    again = [Shown(row.number, row.presented + 20) for row in rows[100:110]]
+    found = figures(sorted(rows + again, key=lambda row: row.presented), stamps)
+    assert found["presented"]["max"] == 10
+
+
+def test_the_baseline_has_two_stages() -> None:
+    stamps = {n: Stamps(at.due, at.start) for n, at in ticks(200).items()}
+    stages = figures(seen(ticks(200)), stamps)["stages"]
+    assert {name: values["p50"] for name, values in stages.items()} == {"to_receive": 9, "show": 1}
+
+
+def test_without_a_browser_the_way_and_the_decoder_are_one_stage() -> None:
+    stamps = ticks(200)
+    rows = [Shown(row.number, row.presented) for row in seen(stamps)]
+    found = figures(rows, stamps)
+    assert found["called"] is None
+    assert found["stages"]["wire_decode"]["p50"] == 4
+
+
+def test_nothing_to_measure_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no frame"):
+        figures([], {})
+    with pytest.raises(ValueError, match="bears a number"):
+        figures(seen(ticks(100)), {})
+
+
+def row(path: str, p50: float, p95: float, **more: object) -> dict:
+    base = {"path": path, "codec": "H264", "case": "512@30", "model": "testcard", "browser": True}
+    both = {"presented": {"p50": p50, "p95": p95}, "join_ms": 100.0, "samples": 300}
+    return {**base, **both, "missed": 0, "unreadable": 0, **more}
+
+
+def test_goals_are_judged_by_the_median_p50_and_the_worst_p95() -> None:
+    results = [row("ours", p50, p95) for p50, p95 in ((4, 7), (9, 19), (5, 8))]
+    results += [row("stock", 30, 50), row("stock", 24, 40), row("stock", 26, 60)]
+    found = {v.what: (v.value, v.passed) for v in verdicts(results)}
+    assert found["presented p50, ms"] == (5, True)
+    assert found["presented p95, ms"] == (19, True)
+    assert found["stock p50 / ours"] == (pytest.approx(5.2), True)
+    assert found["join, ms"] == (100, True)
+
+
+def test_a_missed_goal_fails() -> None:
+    results = [row("ours", 8.1, 20.1, join_ms=401.0), row("stock", 30, 50)]
+    assert [v.passed for v in verdicts(results)] == [False, False, False, False]
+
+
+def test_a_model_is_judged_by_what_comes_after_its_render() -> None:
+    stages = {"stages": {"render": {"p50": 11.0}}}
+    found = verdicts([row("ours", 22.9, 40, model="default", **stages)])
+    assert [(v.what, v.passed) for v in found] == [
+        ("presented - render p50, ms", True),
+        ("join, ms", True),
+    ]
+    assert not verdicts([row("ours", 23.1, 40, model="default", **stages)])[0].passed
+
+
+def test_another_receiver_is_not_judged() -> None:
+    assert verdicts([row("ours", 4, 7, browser=False)]) == []
+
+
+def test_doubtful_results_say_why() -> None:
+    assert doubts(row("ours", 4, 7)) == []
+    assert len(doubts(row("ours", 4, 7, samples=20, missed=5, unreadable=9))) == 3
+    assert unsteady([row("ours", 4, 7), row("ours", 5, 7)]) == []
+    assert "4.0 and 6.0" in unsteady([row("ours", 4, 7), row("ours", 6, 7)])[0]
+
+
+def test_paths_are_interleaved_and_take_turns_in_being_first() -> None:
+    given = latency.arguments(["--rounds", "2", "--cases", "256@30", "--codecs", "VP8"])
+    assert [(round_, path) for round_, path, _ in latency.plan(given)] == [
+        (0, "ours"),
+        (0, "stock"),
+        (1, "stock"),
+        (1, "ours"),
+    ]
+
+
+def test_only_the_test_picture_has_a_baseline() -> None:
+    plan = latency.plan(latency.arguments(["--model", "default"]))
+    assert {path for _, path, _ in plan} == {"ours"}
+    assert {case.name for _, _, case in plan} == {"256@30"}
+
+
+@pytest.mark.parametrize("wrong", (["--cases", "big"], ["--codecs", "AV1"]))
+def test_a_wrong_case_or_codec_is_refused(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        latency.arguments(wrong)
+
+
+def test_a_tiny_run_without_a_browser(tmp_path: Path) -> None:
+    """The real server and the baseline, each watched by an aiortc client, as a bare script."""
+    out = tmp_path / "latency.json"
+    command = [sys.executable, str(ROOT / "bench" / "latency.py"), "--quick", "--no-browser"]
+    options = ["--codecs", "VP8", "--seconds", "1.5", "--json", str(out)]
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "machine" in done.stdout and "only" in done.stdout  # a warning: few samples
+    content = json.loads(out.read_text())
+    assert content["benchmark"] == "latency"
+    ours, stock = content["results"]
+    assert (ours["path"], stock["path"]) == ("ours", "stock")
+    for result in (ours, stock):
+        assert result["samples"] > 10 and result["unreadable"] <= 2
+        assert 0 < result["presented"]["p50"] < 1000
+    assert set(ours["stages"]) >= {"render", "encode", "publish"}
