@@ -157,10 +157,10 @@ def bottleneck(load: Load) -> str:
             f"{(1 - load.on_time) * 100:.0f} % of the frames are late{wait}: "
             "the machine is busy with something else."
         )
+    if load.starved:
+        return "The connection takes less than the least that is sent: use a faster network."
     if load.overflows:
-        return (
-            "A viewer does not keep up: frames are left out for it until its connection recovers."
-        )
+        return "The connection does not keep up: frames are left out until it recovers."
     if load.loss > 0.05:
         return f"The network loses {load.loss * 100:.0f} % of the packets: lower the bitrate."
     if load.target and load.target < 0.8 * load.ceiling:
