@@ -74,9 +74,9 @@ class StreamedMotion:
         frames = float(t) * self.fps
         if not math.isfinite(frames):
             raise BadConfig(f"t is {t} s; it must be finite")
+        # Of a tiny negative time the remainder is rounded up to the distance: the segment's right
+        # end, which is as good a place as the next one's left end.
         whole, tau = divmod(frames, self._distance)
-        if tau >= self._distance:  # a tiny negative time: its remainder rounds up to the divisor
-            whole, tau = whole + 1, 0.0
         index = int(whole)
         v = self._segment(index).at(tau)
         self._prepare(index, tau, frames)

@@ -80,6 +80,16 @@ def test_only_differences_of_time_count():
 
 
 @torch.no_grad()
+def test_the_table_is_read_at_the_nearest_number_halves_to_even():
+    encoder = tiny(k=2).time_encoder
+    for delta, row in ((3.4, 3), (3.6, 4), (2.5, 2), (3.5, 4)):
+        code = encoder(torch.tensor([[10.0, 10.0 + delta]]))
+        assert error(code[0, :256], encoder.const_embed.weight[row]) == 0
+        angle = torch.tensor(delta) * encoder.time_encoder.fourier_coefs[0]
+        assert error(code[0, 256:262], angle.sin()) < 1e-6
+
+
+@torch.no_grad()
 def test_order_of_frames_counts():
     discriminator = tiny()
     img = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,75 @@
+"""StyleGAN-V as a system: seconds, labels, and where its weights may go."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.checkpoint import Checkpoint
+from models.contracts import System as SystemContract
+from models.errors import BadConfig
+from models.latents import latent_of_seed
+from models.stylegan_v import System, build
+from models.stylegan_v.motion import SegmentEncoder, StreamedMotion
+
+from .goldens import TINY, tiny
+
+
+def code(system: System, t: float, seed: int = 4) -> torch.Tensor:
+    return system.motion(seed=seed).sample(t).tensors["v"]
+
+
+def test_it_keeps_the_contract():
+    system = System("a name", tiny(), trained=True)
+    assert isinstance(system, SystemContract)
+    assert (system.name, system.resolution, system.trained) == ("a name", 16, True)
+
+
+def test_a_picture_is_the_generators_own():
+    generator = tiny()
+    system = System("s", generator, trained=False)
+    source = system.motion(seed=4)
+    noise = torch.from_numpy(source._keyed(0, 16))[None]
+    z, c = latent_of_seed(3, 12, 0)
+    with torch.no_grad():
+        t = torch.tensor([[1.37 * 30]], dtype=torch.float64)
+        expected = generator(z, c, t, truncation_psi=0.7, motion_z=noise)
+        found = system.synthesizer(system.identity(seed=3, psi=0.7), source.sample(1.37))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+
+
+def test_seconds_become_frames_by_meta_then_by_the_configuration():
+    generator = tiny()
+    by_frame = StreamedMotion(SegmentEncoder(generator.synthesis.motion_encoder), fps=1.0, seed=4)
+    for fps, system in (
+        (30, System("s", generator, trained=True)),
+        (12.5, System("s", generator, trained=True, fps=12.5)),
+        (30, build(Checkpoint("stylegan_v", TINY, generator.state_dict(), {}))),
+        (10, build(Checkpoint("stylegan_v", TINY, generator.state_dict(), {"fps": 10}))),
+    ):
+        expected = by_frame.sample(1.5 * fps).tensors["v"]
+        torch.testing.assert_close(code(system, 1.5), expected, rtol=0, atol=0)
+    for fps in (0, -1.0, "25", True, float("nan")):
+        with pytest.raises(BadConfig, match="fps"):
+            System("s", generator, trained=True, fps=fps)
+
+
+def test_motion_has_the_class_of_its_seed():
+    generator = tiny(c_dim=3)
+    system = System("s", generator, trained=True)
+    classes = set()
+    for seed in range(8):
+        _, label = latent_of_seed(seed, 12, 3)
+        classes.add(int(label.argmax()))
+        own = SegmentEncoder(generator.synthesis.motion_encoder, label)
+        expected = StreamedMotion(own, fps=30, seed=seed).sample(2.0).tensors["v"]
+        torch.testing.assert_close(code(system, 2.0, seed), expected, rtol=0, atol=0)
+    assert len(classes) > 1 and len(system._encoders) == len(classes)  # weights kept once per class
+
+
+def test_moving_the_synthesizer_leaves_codes_where_they_are():
+    system = System("s", tiny(), trained=True)
+    here = code(system, 0.5)
+    system.synthesizer.to("meta")
+    assert torch.equal(code(system, 0.5), here)
+    assert system.identity(seed=1).tensors["w"].device.type == "cpu"
