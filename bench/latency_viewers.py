@@ -24,6 +24,7 @@ MEASURE = Path(__file__).with_name("latency_page") / "measure.js"
 START_S = 120.0  # a model may have to be compiled on the first start
 STOP_S = 10.0
 IDLE_S = 15.0
+CLIENT_S = 45.0  # for the aiortc client to start, see the first picture and end
 FLAGS = [
     "--no-sandbox",  # Chromium refuses to run as root with it
     "--disable-gpu",
@@ -245,7 +246,17 @@ class AiortcViewer:
             json.dumps(case.controls),
             stdout=asyncio.subprocess.PIPE,
         )
-        out, _ = await child.communicate()
+        try:
+            async with asyncio.timeout(case.seconds + CLIENT_S):
+                out, _ = await child.communicate()
+        except TimeoutError:
+            raise SystemExit(
+                "the aiortc client did not end in time; is the server alive?"
+            ) from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
         if child.returncode:
             raise SystemExit("the aiortc client failed; what it printed stands above.")
         found = json.loads(out)

@@ -48,7 +48,7 @@ class StockTrack(MediaStreamTrack):
         self.stamps: dict[int, tuple[int, int, int]] = {}  # number: due, drawing began, complete
         self.dropped = 0
         self._size, self._fps = size, fps
-        self._events = asyncio.get_running_loop()
+        self._draw_loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         self._slot: tuple[int, np.ndarray] | None = None
         self._running = True
@@ -74,7 +74,7 @@ class StockTrack(MediaStreamTrack):
             self.stamps[number] = (due, began, time.monotonic_ns())
             if len(self.stamps) > KEPT_STAMPS:
                 del self.stamps[next(iter(self.stamps))]
-            self._events.call_soon_threadsafe(self._put, number, picture)
+            self._draw_loop.call_soon_threadsafe(self._put, number, picture)
             number += 1
 
     def _put(self, number: int, picture: np.ndarray) -> None:
