@@ -43,6 +43,7 @@ def test_parameter_sets_and_a_small_picture_share_one_packet():
     stream = START + unit(7, 20) + START + unit(8, 6) + START + unit(5, 300)
     (payload,) = h264_payloads(stream)
     assert payload[0] & 0x1F == 24  # STAP-A
+    assert payload[0] & 0x60 == 0x60  # the importance of the most important inside
 
 
 def test_fragments_are_nearly_equal_and_flagged_at_both_ends():

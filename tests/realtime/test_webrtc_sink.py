@@ -145,6 +145,20 @@ async def test_nothing_is_encoded_or_kept_before_a_transport_is_up(bench):
     assert viewer.numbers == [b.published[0][1].index]
 
 
+async def test_nothing_is_kept_for_a_viewer_that_is_still_connecting(bench):
+    b = bench(keyframe_interval_s=0.0)
+    watching, connecting = Viewer(b.sink), Viewer(b.sink)
+    await watching.join(b)
+    for _ in range(5):
+        watching.track.request_keyframe()
+        await b.show()
+        await watching.drain()
+        assert connecting.track.waiting == 0
+    shown = b.index
+    await connecting.join(b)
+    assert connecting.numbers[0] >= shown  # drawn after its transport came up
+
+
 async def test_two_viewers_share_one_encode(bench):
     b = bench()
     one, two = Viewer(b.sink), Viewer(b.sink)
