@@ -269,7 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     warnings = harness.busy(about)
     print(table(results))
-    for warning in [*warnings, *(f"{r['model']}: {w}" for r in results for w in r["warnings"])]:
+    unsteady = [f"{r['model']}: {'; '.join(r['warnings'])}" for r in results if r["warnings"]]
+    for warning in [*warnings, *unsteady]:
         print(f"warning: {warning}")
     if args.json:
         content = harness.envelope(

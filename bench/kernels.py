@@ -304,14 +304,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             wrong.append(str(error))
     warnings = harness.busy(about)
     print(table(results))
-    for warning in [
-        *warnings,
-        *(
-            f"{r['op']} {r['case']} {r['implementation']}: {w}"
-            for r in results
-            for w in r["warnings"]
-        ),
-    ]:
+    unsteady = [
+        f"{r['op']}, {r['case']}, {r['implementation']}: {'; '.join(r['warnings'])}"
+        for r in results
+        if r["warnings"]
+    ]
+    for warning in [*warnings, *unsteady]:
         print(f"warning: {warning}")
     for sentence in wrong:
         print(f"WRONG: {sentence}", file=sys.stderr)
