@@ -90,6 +90,7 @@ def test_other_messages():
         ('{"type":"set","psi":[0.5]}', "wrong_type"),
         ('{"type":"set","pause":1}', "wrong_type"),
         ('{"type":"ping","t":{}}', "wrong_type"),
+        ('{"type":"ping","t":1e999}', "out_of_range"),
         ('{"type":"set","seed":-1}', "out_of_range"),
         ('{"type":"set","seed":4294967296}', "out_of_range"),
         ('{"type":"set","psi":2.01}', "out_of_range"),

@@ -36,7 +36,7 @@ def test_releasing_again_does_not_give_the_slot_back_twice():
     first.release()
     second = pool.acquire()
     first.release()
-    assert pool.free == 1 and not second.released
+    assert pool.free == 1 and first.released and not second.released
 
 
 def test_no_free_slot_is_counted_and_nothing_is_allocated():
