@@ -170,13 +170,22 @@ def load(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
             f"{tensors_path.name} has SHA-256 {digest}, {json_path.name} names "
             f"{str(wanted)[:64]!r}; copy both files again from the same place",
         )
+    return Checkpoint(about["family"], about["config"], read_tensors(blob), about["meta"])
+
+
+def read_tensors(blob: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, its header and numbers checked.
+
+    Raises:
+        BadCheckpoint: see the table above.
+    """
     check_header(blob)
     try:
-        state = safetensors.torch.load(blob)
+        state: dict[str, Tensor] = safetensors.torch.load(blob)
     except safetensors.SafetensorError as error:
-        raise BadCheckpoint("CKPT_CORRUPT", f"{tensors_path.name}: {str(error)[:80]}") from error
+        raise BadCheckpoint("CKPT_CORRUPT", f"the tensor file: {ascii(str(error)[:80])}") from error
     check_finite(state)
-    return Checkpoint(about["family"], about["config"], state, about["meta"])
+    return state
 
 
 def _check_kind(head: bytes, path: Path) -> None:

@@ -1,0 +1,424 @@
+"""The project's checkpoints: what is written is read again exactly, and every lie has its code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import struct
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import checkpoint
+from models.backbones.stylegan2 import Generator
+from models.checkpoint_config import FAMILIES, check_config
+from models.errors import BadCheckpoint
+
+ROOT = Path(__file__).parents[2]
+CONFIG = {
+    "z_dim": 8,
+    "c_dim": 0,
+    "w_dim": 8,
+    "img_resolution": 8,
+    "img_channels": 3,
+    "channel_base": 64,
+    "channel_max": 8,
+    "mapping_kwargs": {"num_layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def state():
+    torch.manual_seed(0)
+    return Generator(**CONFIG).state_dict()
+
+
+@pytest.fixture
+def saved(tmp_path, state):
+    """A checkpoint `tmp_path/net`, loadable."""
+    checkpoint.save(
+        tmp_path / "net", family="stylegan2", config=CONFIG, state=state, meta={"fps": 25}
+    )
+    return tmp_path / "net"
+
+
+def code_of(path, **limits) -> str:
+    with pytest.raises(BadCheckpoint) as caught:
+        checkpoint.load(path, **limits)
+    assert len(str(caught.value)) < 800
+    return caught.value.code
+
+
+def rewrite(stem: Path, blob: bytes) -> None:
+    """Other tensors, with a hash that agrees."""
+    stem.with_suffix(".safetensors").write_bytes(blob)
+    about = json.loads(stem.with_suffix(".json").read_text())
+    about["tensors"] = {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
+    stem.with_suffix(".json").write_text(json.dumps(about))
+
+
+def with_header(header: object, body: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def entry(shape, start, stop, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+# What is written is read again.
+
+
+@pytest.mark.parametrize("suffix", ["", ".json", ".safetensors"])
+def test_a_checkpoint_is_read_again_exactly_from_any_of_its_paths(saved, state, suffix):
+    found = checkpoint.load(f"{saved}{suffix}")
+    assert (found.family, found.config, found.meta) == ("stylegan2", CONFIG, {"fps": 25})
+    assert set(found.state) == set(state)
+    assert all(torch.equal(found.state[key], state[key]) for key in state)
+
+
+def test_a_network_is_built_with_the_weights_and_without_gradients(saved, state):
+    made = checkpoint.build(checkpoint.load(saved))
+    assert isinstance(made, Generator) and not made.training
+    assert all(torch.equal(value, state[key]) for key, value in made.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in made.parameters())
+
+
+def test_building_leaves_the_global_random_state(saved):
+    found = checkpoint.load(saved)
+    before = torch.get_rng_state()
+    checkpoint.build(found)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_equal_weights_give_equal_files(tmp_path, state):
+    for name in ("a", "b"):
+        backwards = dict(reversed(state.items()))
+        checkpoint.save(
+            tmp_path / name,
+            family="stylegan2",
+            config=CONFIG,
+            state=backwards if name == "b" else state,
+        )
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_shared_and_strided_tensors_are_written(tmp_path, state):
+    weight = torch.arange(64.0).reshape(1, 4, 4, 4).to(memory_format=torch.channels_last)
+    both = {"a": weight, "b": weight}
+    checkpoint.save(tmp_path / "x", family="stylegan2", config=CONFIG, state=both)
+    assert torch.equal(checkpoint.load(tmp_path / "x").state["b"], weight)
+
+
+def test_a_dot_in_the_name_is_kept(tmp_path, state):
+    written = checkpoint.save(
+        tmp_path / "net.v2", family="stylegan2", config=CONFIG, state=state, meta=None
+    )
+    assert written.name == "net.v2.json"
+    assert checkpoint.load(tmp_path / "net.v2").meta == {}
+
+
+# Writing is all or nothing.
+
+
+def test_a_failed_write_leaves_the_old_files(saved, state, monkeypatch):
+    before = {path.name: path.read_bytes() for path in saved.parent.iterdir()}
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        checkpoint.save(saved, family="stylegan2", config=CONFIG, state=state)
+    assert {path.name: path.read_bytes() for path in saved.parent.iterdir()} == before
+
+
+def test_a_write_interrupted_between_the_files_is_refused_and_not_mixed(saved, state, monkeypatch):
+    replace = os.replace
+
+    def only_tensors(source, target):
+        if str(target).endswith(".json"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", only_tensors)
+    other = {key: value + 1 for key, value in state.items()}
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, family="stylegan2", config=CONFIG, state=other)
+    assert code_of(saved) == "CKPT_HASH_MISMATCH"
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_what_would_not_load_is_not_written(tmp_path, state):
+    bad = {**state, "mapping.w_avg": torch.full((8,), float("nan"))}
+    with pytest.raises(BadCheckpoint, match="CKPT_NONFINITE.*mapping.w_avg"):
+        checkpoint.save(tmp_path / "a", family="stylegan2", config=CONFIG, state=bad)
+    with pytest.raises(BadCheckpoint, match="CKPT_UNKNOWN_FAMILY"):
+        checkpoint.save(tmp_path / "a", family="stylegan9", config=CONFIG, state=state)
+    with pytest.raises(BadCheckpoint, match="CKPT_TOO_BIG"):
+        checkpoint.save(
+            tmp_path / "a", family="stylegan2", config=CONFIG, state=state, meta={"a": "b" * 2**21}
+        )
+    assert not list(tmp_path.iterdir())
+
+
+# Files that are something else.
+
+
+def test_a_missing_file_is_refused(saved, tmp_path):
+    assert code_of(tmp_path / "other") == "CKPT_NOT_FOUND"
+    saved.with_suffix(".safetensors").unlink()
+    assert code_of(saved) == "CKPT_NOT_FOUND"
+    assert code_of("a\0b") == "CKPT_NOT_FOUND"
+
+
+def test_a_pickle_is_sent_to_the_converter(saved, tmp_path):
+    pickled = ROOT / "tests/goldens/pickles/pickle_t.pkl"
+    with pytest.raises(BadCheckpoint, match="stylewire convert") as caught:
+        checkpoint.load(pickled)
+    assert caught.value.code == "CKPT_NEEDS_CONVERSION"
+    rewrite(saved, pickled.read_bytes())  # and by its bytes, not by its name
+    assert code_of(saved) == "CKPT_NEEDS_CONVERSION"
+
+
+def test_a_zip_is_refused_under_any_name(saved, tmp_path):
+    for path in (tmp_path / "a.pth", saved.with_suffix(".safetensors")):
+        path.write_bytes(b"PK\x03\x04" + bytes(100))
+    assert code_of(tmp_path / "a.pth") == "CKPT_UNKNOWN_FORMAT"
+    rewrite(saved, b"PK\x03\x04" + bytes(100))
+    assert code_of(saved) == "CKPT_UNKNOWN_FORMAT"
+
+
+def test_a_folder_and_a_pipe_are_refused_at_once(saved, tmp_path):
+    for make in (os.mkdir, os.mkfifo):
+        path = saved.with_suffix(".safetensors")
+        path.rmdir() if path.is_dir() else path.unlink()
+        make(path)
+        assert code_of(saved) == "CKPT_UNKNOWN_FORMAT"
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_read(saved):
+    with saved.with_suffix(".safetensors").open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: reading it would take for ever
+    assert code_of(saved) == "CKPT_TOO_BIG"
+    assert code_of(saved, max_bytes=1000) == "CKPT_TOO_BIG"
+
+
+# The JSON.
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "CKPT_CORRUPT"),
+        ("[]", "CKPT_CORRUPT"),
+        ("{", "CKPT_CORRUPT"),
+        ('{"format": NaN}', "CKPT_CORRUPT"),
+        ('{"format": 1, "format": 2}', "CKPT_DUPLICATE_KEY"),
+        ("[" * 100_000, "CKPT_TOO_DEEP"),
+        ('{"a":' * 50_000, "CKPT_TOO_DEEP"),
+        ('{"format": ' + "9" * 10_000 + "}", "CKPT_CORRUPT"),
+        ("{}", "CKPT_UNKNOWN_FORMAT"),
+        ('{"format": "stylewire-checkpoint", "format_version": 2}', "CKPT_UNKNOWN_FORMAT"),
+        ('{"format": "stylewire-checkpoint", "format_version": 1}', "CKPT_CORRUPT"),
+        ('{"a": "' + "b" * (1 << 20) + '"}', "CKPT_TOO_BIG"),
+    ],
+)
+def test_a_json_that_is_none_of_ours_is_refused(saved, text, code):
+    saved.with_suffix(".json").write_text(text)
+    assert code_of(saved) == code
+
+
+def test_a_json_that_is_not_utf8_is_refused(saved):
+    saved.with_suffix(".json").write_bytes(b'{"\xff": 1}')
+    assert code_of(saved) == "CKPT_CORRUPT"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"family": "stylegan9"}, "CKPT_UNKNOWN_FAMILY"),
+        ({"family": ["stylegan2"]}, "CKPT_UNKNOWN_FAMILY"),
+        ({"surplus": 1}, "CKPT_CORRUPT"),
+        ({"meta": []}, "CKPT_CORRUPT"),
+        ({"tensors": {}}, "CKPT_HASH_MISMATCH"),
+        ({"config": {}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_maximum": 8}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_max": "8"}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_max": True}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_max": 8.5}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "img_resolution": 1 << 40}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "w_dim": -1}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "architecture": "skipp"}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "resample_filter": [1] * 1000}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "mapping_kwargs": {"layers": 2}}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "mapping_kwargs": 2}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "img_resolution": None}}, "CKPT_BAD_CONFIG"),
+    ],
+)
+def test_a_field_that_lies_is_refused(saved, change, code):
+    path = saved.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert code_of(saved) == code
+
+
+def test_a_refused_argument_is_named_with_what_it_may_be():
+    with pytest.raises(BadCheckpoint, match=r"config.w_dim is -1, not a whole number from 1 to"):
+        check_config("stylegan2", {**CONFIG, "w_dim": -1})
+    with pytest.raises(BadCheckpoint, match="'channel_maximum'; known: activation, architecture"):
+        check_config("stylegan2", {**CONFIG, "channel_maximum": 1})
+
+
+# The tensors.
+
+
+def test_a_changed_byte_is_refused(saved):
+    path = saved.with_suffix(".safetensors")
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    assert code_of(saved) == "CKPT_HASH_MISMATCH"
+
+
+TWICE = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+TWICE += b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.parametrize(
+    ("blob", "code"),
+    [
+        (b"", "CKPT_TRUNCATED"),
+        (b"\x01\x02", "CKPT_TRUNCATED"),
+        (struct.pack("<Q", 1 << 40) + b"{}", "CKPT_LENGTH_LIE"),
+        (struct.pack("<Q", (1 << 64) - 1) + b"{}", "CKPT_LENGTH_LIE"),
+        (with_header(TWICE, bytes(4)), "CKPT_DUPLICATE_KEY"),
+        (with_header(b"{" + b'"a":{' * 9000), "CKPT_TOO_DEEP"),
+        (with_header(b"{not json}"), "CKPT_CORRUPT"),
+        (with_header({"a": 1}), "CKPT_CORRUPT"),
+        (with_header({"a": entry([1], 0, 4, "F31")}, bytes(4)), "CKPT_CORRUPT"),
+        (with_header({"a": entry([-1], 0, 4)}, bytes(4)), "CKPT_CORRUPT"),
+        (with_header({"a": entry([True], 0, 4)}, bytes(4)), "CKPT_CORRUPT"),
+        (with_header({"a": entry([1], 4, 0)}, bytes(4)), "CKPT_SHAPE_EXCEEDS_STORAGE"),
+        (with_header({"a": entry([1] * 9, 0, 4)}, bytes(4)), "CKPT_SHAPE_EXCEEDS_STORAGE"),
+        (with_header({"a": entry([10**6, 10**6], 0, 4)}, bytes(4)), "CKPT_SHAPE_EXCEEDS_STORAGE"),
+        (with_header({"a": entry([1 << 62, 4], 0, 0)}), "CKPT_SHAPE_EXCEEDS_STORAGE"),
+        (with_header({"a": entry([2], 0, 8)}, bytes(4)), "CKPT_LENGTH_LIE"),
+        (with_header({"a": entry([1], 0, 4)}, bytes(8)), "CKPT_CORRUPT"),  # bytes left over
+        (with_header({"a": entry([1], 4, 8)}, bytes(8)), "CKPT_CORRUPT"),  # a hole
+        (
+            with_header({"a": entry([2], 0, 8), "b": entry([1], 4, 8)}, bytes(8)),
+            "CKPT_CORRUPT",  # an overlap
+        ),
+        (with_header({"a": entry([1], 0, 4)}, struct.pack("<f", float("nan"))), "CKPT_NONFINITE"),
+        (with_header({"a": entry([1], 0, 4)}, struct.pack("<f", float("inf"))), "CKPT_NONFINITE"),
+    ],
+)
+def test_a_tensor_file_that_lies_is_refused(saved, blob, code):
+    rewrite(saved, blob)
+    assert code_of(saved) == code
+
+
+def test_a_name_like_a_path_is_only_a_name(saved):
+    rewrite(saved, with_header({"../../etc/x": entry([1], 0, 4)}, bytes(4)))
+    found = checkpoint.load(saved)
+    with pytest.raises(BadCheckpoint, match="CKPT_ARCH_MISMATCH"):
+        checkpoint.build(found)
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["net.json", "net.safetensors"]
+
+
+def test_mutated_tensor_files_are_refused_or_sound(state, tmp_path):
+    checkpoint.save(
+        tmp_path / "net",
+        family="stylegan2",
+        config=CONFIG,
+        state={key: state[key] for key in list(state)[:6]},
+    )
+    blob = (tmp_path / "net.safetensors").read_bytes()
+    header = 8 + int.from_bytes(blob[:8], "little")
+    rng = random.Random(7)
+    codes: dict[str, int] = {}
+    for _ in range(20_000):
+        changed = bytearray(blob)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            at = rng.randrange(header if rng.random() < 0.9 else len(blob)) % len(changed)
+            kind = rng.randrange(4)
+            if kind == 0:
+                changed[at] = rng.randrange(256)
+            elif kind == 1:
+                changed[at:at] = rng.choice((b"0", b"9", b'"', b"{", b",", b"[", rng.randbytes(3)))
+            elif kind == 2:
+                del changed[at : at + rng.randrange(1, 20)]
+            elif changed[at : at + 1].isdigit():
+                changed[at : at + 1] = str(rng.randrange(10**9)).encode()
+        try:
+            checkpoint.read_tensors(bytes(changed))
+            code = "sound"
+        except BadCheckpoint as error:
+            code = error.code
+        codes[code] = codes.get(code, 0) + 1
+    # Each kind of lie is met, and there is no other exception.
+    assert {"sound", "CKPT_CORRUPT", "CKPT_SHAPE_EXCEEDS_STORAGE", "CKPT_LENGTH_LIE"} <= set(codes)
+
+
+# Architecture.
+
+
+def refusal(found, **changes) -> BadCheckpoint:
+    changed = checkpoint.Checkpoint(**{**vars(found), **changes})
+    with pytest.raises(BadCheckpoint) as caught:
+        checkpoint.build(changed)
+    return caught.value
+
+
+def test_missing_left_over_and_misshapen_tensors_are_named(saved):
+    found = checkpoint.load(saved)
+    some = dict(list(found.state.items())[7:])
+    error = refusal(found, state=some)
+    assert error.code == "CKPT_ARCH_MISMATCH" and "7 tensors are missing" in str(error)
+    assert sum(key in str(error) for key in found.state if key not in some) == 5
+    more = {**found.state, "a": torch.zeros(1)}
+    assert "1 tensors are not known: a." in str(refusal(found, state=more))
+    other = {**found.state, "mapping.w_avg": torch.zeros(9)}
+    assert "mapping.w_avg [9] instead of [8]" in str(refusal(found, state=other))
+
+
+def test_a_configuration_the_network_refuses_is_a_refusal(saved):
+    found = checkpoint.load(saved)
+    error = refusal(found, config={**CONFIG, "img_resolution": 12})
+    assert error.code == "CKPT_BAD_CONFIG" and "12" in str(error)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_configuration_far_larger_than_its_tensors_allocates_nothing(saved, family):
+    found = checkpoint.load(saved)
+    huge = {
+        "z_dim": 16384,
+        "c_dim": 65536,
+        "w_dim": 16384,
+        "img_resolution": 4096,
+        "img_channels": 64,
+    }
+    widths = {"channel_base": 1 << 20, "channel_max": 8192}
+    if family == "stylegan_v":
+        huge |= {"synthesis_kwargs": widths, "cfg": {"z_dim": 16384}}
+    else:
+        huge |= widths
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before, started = peak_kb(), time.process_time()
+    error = refusal(found, family=family, config=huge)
+    assert error.code == "CKPT_ARCH_MISMATCH"
+    assert peak_kb() - before < 300 << 10  # the first layer alone would be 1 GiB
+    assert time.process_time() - started < 10
+
+
+def peak_kb() -> int:
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+def test_every_code_is_in_the_table():
+    table = checkpoint.__doc__ or ""
+    for path in ROOT.glob("models/**/*.py"):
+        for code in re.findall(r'"(CKPT_[A-Z_]+)"', path.read_text()):
+            assert code in table, f"{code} of {path.name} is not in the table"
