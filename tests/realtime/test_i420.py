@@ -3,7 +3,9 @@
 import av
 import numpy as np
 import pytest
+import torch
 
+from kernels_triton.rgb_to_i420 import rgb_to_i420
 from realtime.encoder import open_encoder
 from realtime.i420 import chw_to_i420, hwc_to_i420, planes_of
 
@@ -34,6 +36,14 @@ def test_bytes_agree_with_the_definition(height, width):
     out = np.full((height * 3 // 2, width), 7, np.uint8)
     hwc_to_i420(rgb, out)
     assert np.abs(out - reference(rgb.transpose(2, 0, 1) / 255)).max() <= 0.52
+
+
+def test_floats_agree_with_the_torch_op():
+    rgb = np.random.default_rng(5).uniform(-1.2, 1.2, (3, 64, 96)).astype(np.float32)
+    out = np.empty((96, 96), np.uint8)
+    chw_to_i420(rgb, out)
+    theirs = rgb_to_i420(torch.from_numpy(rgb)[None])[0].numpy().reshape(out.shape).astype(int)
+    assert np.abs(out - theirs).max() <= 1
 
 
 def test_values_beyond_the_range_are_clamped():
