@@ -3,6 +3,7 @@
 import { makeReader } from './barcode.js';
 import { Connection } from './connection.js';
 import { ControlPanel } from './controls.js';
+import { listenForKeys, shareDialog } from './dialogs.js';
 import { ClockOffset, LatencyTracker } from './latency.js';
 import { fullscreen, snapshot, Still } from './picture.js';
 import { LatencyPlot } from './plot.js';
@@ -245,49 +246,28 @@ async function enlarge() {
   if (problem) notify(problem, 'error');
 }
 
-// ---------------------------------------------------------------- sharing, help, keys
+// ---------------------------------------------------------------- keys and buttons
 
-function share() {
+const share = shareDialog(byId, () => {
   const link = new URL(location.pathname, location.href);
   link.searchParams.set('session', connection.session);
   if (connection.codec) link.searchParams.set('codec', connection.codec);
-  byId('share-link').value = link.href;
-  byId('copied').textContent = '';
-  byId('share-box').showModal();
-  byId('share-link').select();
-}
+  return link.href;
+});
+const help = () => byId('help-box').showModal();
 
-async function copy() {
-  try {
-    await navigator.clipboard.writeText(byId('share-link').value);
-    byId('copied').textContent = 'Copied.';
-  } catch {
-    byId('share-link').select();
-    byId('copied').textContent = 'The link is selected: copy it with Ctrl+C.';
-  }
-}
-
-const KEYS = {
-  ' ': () => transport.toggle(),
-  n: () => seeds.step(1),
-  p: () => seeds.step(-1),
-  r: () => seeds.random(),
-  s: () => byId('snapshot').disabled || save(),
-  f: enlarge,
-  '?': () => byId('help-box').showModal(),
-};
-
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
-  const target = event.target;
-  const typing = target.matches?.('input[type="number"], input[type="text"], select');
-  const presses = event.key === ' ' && target.matches?.('button, a, input[type="radio"], input[type="checkbox"]');
-  if (typing || presses || event.repeat) return;
-  const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (!action || !byId('keys-on').checked || (state.phase !== 'live' && !'f?'.includes(event.key))) return;
-  event.preventDefault();
-  action();
-}
+listenForKeys({
+  isOn: (key) => byId('keys-on').checked && (state.phase === 'live' || 'f?'.includes(key)),
+  actions: {
+    ' ': () => transport.toggle(),
+    n: () => seeds.step(1),
+    p: () => seeds.step(-1),
+    r: () => seeds.random(),
+    s: () => byId('snapshot').disabled || save(),
+    f: enlarge,
+    '?': help,
+  },
+});
 
 function resetAll() {
   const { model, pause, ...values } = panel.defaults(); // what is shown, and whether it moves, stay
@@ -316,13 +296,11 @@ const connection = new Connection({
 byId('snapshot').addEventListener('click', save);
 byId('fullscreen').addEventListener('click', enlarge);
 byId('share').addEventListener('click', share);
-byId('copy').addEventListener('click', copy);
-byId('help').addEventListener('click', KEYS['?']);
+byId('help').addEventListener('click', help);
 byId('retry').addEventListener('click', () => connection.retry());
 byId('play').addEventListener('click', () => video.play());
 byId('defaults').addEventListener('click', resetAll);
 video.addEventListener('resize', describePicture);
-document.addEventListener('keydown', onKey);
 window.addEventListener('online', () => connection.retry());
 window.addEventListener('pagehide', () => connection.leave());
 window.addEventListener('pageshow', (event) => event.persisted && connection.drop());

@@ -4,7 +4,7 @@
 import { STAGES, quantile } from './latency.js';
 
 const WINDOW_MS = 20000;
-const PAD = { left: 46, right: 46, top: 10, bottom: 18 };
+const PAD = { left: 46, right: 58, top: 10, bottom: 18 };
 
 /** The next "round" number at or above `value`: 10, 20, 50, 100, ... with some air. */
 export function niceCeiling(value) {

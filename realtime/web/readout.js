@@ -3,7 +3,7 @@
 import { formatBitrate } from './controls.js';
 import { STAGES } from './latency.js';
 
-const NAMES = { render: 'Render', encode: 'Encode', network: 'Network', show: 'Decode and show' };
+const NAMES = { render: 'Render', encode: 'Encode', network: 'Network', show: 'Decode' };
 const UNMEASURED = 'not measured by this browser';
 
 function ms(value) {
