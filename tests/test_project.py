@@ -280,12 +280,11 @@ def test_a_failed_installation_of_chromium_is_not_swallowed(place: Path) -> None
     assert make(place, "browser").returncode != 0
 
 
-def test_others_are_told_how_to_get_a_browser_and_ci_stops(place: Path) -> None:
+def test_others_are_told_how_to_get_a_browser(place: Path) -> None:
     stub(place, "id", "echo 1000")
     stub(place, "apt-get", f"touch {place}/called")
     done = make(place, "browser")
-    assert done.returncode == 0 and "apt-get install chromium" in done.stderr
-    assert make(place, "browser", CI="true").returncode != 0
+    assert done.returncode != 0 and "sudo apt-get install chromium" in done.stderr
     assert not (place / "called").exists()
 
 
