@@ -15,7 +15,7 @@ from models.convert_file import Converted, ProcessLimits, cached, convert_file
 from models.errors import BadCheckpoint, ModelError
 
 REFUSED = 65  # EX_DATAERR: the file is not one we take
-FAILED = 70  # EX_SOFTWARE: our own fault
+FAILED = 1  # a wrong model name, a value out of range, a conversion that broke
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit status: 0, 65 for a refused file, 70 for a failure."""
+    """Runs one command and gives its exit status: 0, 65 for a refused file, 1 for the rest."""
     given = parser().parse_args(argv)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
