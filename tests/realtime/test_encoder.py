@@ -128,6 +128,17 @@ def test_wobbling_estimate_costs_no_keyframe(codec, stream):
 
 
 @pytest.mark.parametrize("codec", CODECS)
+def test_change_of_scene_costs_no_keyframe(codec, stream):
+    source = stream(codec)
+    source.play(30)
+    source.n += 100_000  # minutes later: nothing of the picture is left
+    source.i420 = source.i420[::-1].copy()
+    source.encoder.encode(255 - source.i420, source.n * 3000 - 3000)
+    source.play(30)
+    assert source.keyframes == 1 and source.encoder.keyframes == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
 def test_rate_steps_are_followed_without_a_keyframe(codec, stream):
     source = stream(codec, ceiling=3_000_000)
     for target in (1_000_000, 2_000_000, 600_000, 1_500_000, 300_000, 1_800_000):

@@ -8,11 +8,12 @@ import av
 import numpy as np
 import pytest
 
-from realtime import vp8
+from realtime import libvpx, vp8
 from realtime.encoder import open_encoder
 from realtime.errors import EncoderFailed
+from realtime.libvpx import LibvpxUnusable
 from realtime.test_card import TestCard
-from realtime.vp8 import LibvpxUnusable, Vp8Direct, Vp8PyAv
+from realtime.vp8 import Vp8Direct, Vp8PyAv
 
 SETTINGS = {"ceiling": 2_000_000, "floor": 150_000}
 
@@ -25,36 +26,36 @@ def test_direct_way_is_taken_here():
 
 @pytest.mark.parametrize("field", ["bitrate", "kf_max", "width"])
 def test_other_struct_layout_is_noticed(field, monkeypatch):
-    offset, default = vp8._FIELDS[field]
-    monkeypatch.setitem(vp8._FIELDS, field, (offset + 4, default))
+    offset, default = libvpx._FIELDS[field]
+    monkeypatch.setitem(libvpx._FIELDS, field, (offset + 4, default))
     with pytest.raises(LibvpxUnusable, match=field):
         Vp8Direct(64, 64, 30, 300_000, **SETTINGS)
 
 
 def test_unknown_interface_number_is_noticed(monkeypatch):
-    monkeypatch.setattr(vp8, "_INTERFACE_NUMBERS", range(1, 4))
+    monkeypatch.setattr(libvpx, "_INTERFACE_NUMBERS", range(1, 4))
     with pytest.raises(LibvpxUnusable, match="interface number"):
         Vp8Direct(64, 64, 30, 300_000, **SETTINGS)
 
 
 def test_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(av, "__file__", str(tmp_path / "av" / "__init__.py"))
-    monkeypatch.setattr(vp8.ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(libvpx.ctypes.util, "find_library", lambda name: None)
     with pytest.raises(LibvpxUnusable, match="no libvpx"):
-        vp8._library_path()
+        libvpx._library_path()
 
 
 def test_wrong_library_is_named(monkeypatch):
-    monkeypatch.setattr(vp8, "_library_path", lambda: "/nowhere/libvpx.so")
+    monkeypatch.setattr(libvpx, "_library_path", lambda: "/nowhere/libvpx.so")
     with pytest.raises(LibvpxUnusable, match="/nowhere/libvpx.so"):
-        vp8._libvpx.__wrapped__()
+        libvpx.load.__wrapped__()
 
 
 def test_pyav_stands_in_and_says_so_once(monkeypatch, caplog):
     def unusable():
         raise LibvpxUnusable("for the test")
 
-    monkeypatch.setattr(vp8, "_libvpx", unusable)
+    monkeypatch.setattr(libvpx, "load", unusable)
     vp8._say_once.cache_clear()
     with caplog.at_level(logging.WARNING, "realtime.vp8"):
         for _ in range(2):

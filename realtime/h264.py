@@ -1,0 +1,248 @@
+"""H.264 by libx264, and what every encoder that PyAV opens shares."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+
+from realtime.encoder import CLOCK_HZ, NEVER, TIME_BASE, Coded, finish, size_of
+from realtime.errors import EncoderFailed
+from realtime.rtp_payload import h264_payloads
+
+_BT601 = 6  # SMPTE 170M, as matrix, primaries and transfer alike (ITU-T H.273)
+_LIMITED = 1  # AVCOL_RANGE_MPEG
+
+
+class PyAvEncoder:
+    """What the codecs that PyAV opens share. Subclasses give `_open` and `_payloads`.
+
+    PyAV keeps one frame, filled for each picture: both libraries copy it before `encode` returns,
+    since nothing is looked ahead.
+    """
+
+    name = ""
+    detail = ""
+
+    def __init__(
+        self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
+    ) -> None:
+        self.width, self.height = width, height
+        self.frames = self.keyframes = 0
+        self.floor = floor
+        self._ceiling = max(floor, ceiling)
+        self._fps = fps
+        self._bitrate = self._within(bitrate)
+        self._context: VideoCodecContext | None = None
+        self.reopen()
+
+    @property
+    def fps(self) -> float:
+        return self._fps
+
+    @fps.setter
+    def fps(self, value: float) -> None:
+        if value != self._fps:
+            self._fps = value
+            self.reopen()
+
+    @property
+    def bitrate(self) -> int:
+        return self._bitrate
+
+    @bitrate.setter
+    def bitrate(self, value: int) -> None:
+        self._bitrate = self._within(value)
+        self._apply_bitrate()
+
+    @property
+    def ceiling(self) -> int:
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, value: int) -> None:
+        self._ceiling = max(self.floor, int(value))
+        if self._bitrate > self._ceiling:
+            self.bitrate = self._ceiling
+
+    def _within(self, bitrate: int) -> int:
+        return int(max(self.floor, min(self._ceiling, bitrate)))
+
+    def reopen(self) -> None:
+        try:
+            self._context = self._open()
+        except (av.FFmpegError, ValueError) as error:
+            raise EncoderFailed(
+                f"{self.name} {self.width}x{self.height} at {self._fps:g} fps and "
+                f"{self._bitrate} bit/s does not open: {error}. "
+                "Try another size, or install PyAV from its wheels, which carry the codecs."
+            ) from error
+        self._frame = av.VideoFrame(self.width, self.height, "yuv420p")
+        self._frame.time_base = TIME_BASE
+        # line_size may exceed the width: padded rows are cut off in the view.
+        self._planes = []
+        for plane in self._frame.planes:
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+            self._planes.append(rows[:, : plane.width])
+
+    def close(self) -> None:
+        self._context = None
+
+    def encode(
+        self,
+        i420: np.ndarray,
+        pts: int,
+        keyframe: bool = False,
+        *,
+        index: int = 0,
+        stamps: dict[str, int] | None = None,
+    ) -> Coded:
+        if (size := size_of(i420)) != (self.width, self.height):
+            self.width, self.height = size
+            self.reopen()
+        elif keyframe:
+            self._before_keyframe()
+        if self._context is None:
+            raise EncoderFailed(f"{self.name}: the encoder is closed.")
+        self._fill(i420)
+        # PyAV rewrites pts and time base of the frame while encoding if they differ from the
+        # context's, and a picture type stays set: all three are set anew each time.
+        self._frame.pts, self._frame.time_base = pts, TIME_BASE
+        self._frame.pict_type = PictureType.I if keyframe else PictureType.NONE
+        try:
+            packets = self._context.encode(self._frame)
+        except (av.FFmpegError, ValueError) as error:
+            raise EncoderFailed(f"{self.name} refused picture {index}: {error}.") from error
+        if len(packets) != 1:
+            raise EncoderFailed(f"{self.name} gave {len(packets)} packets for picture {index}.")
+        (packet,) = packets
+        self.frames += 1
+        self.keyframes += packet.is_keyframe
+        payloads = self._payloads(bytes(packet))
+        return finish(packet, payloads, pts, packet.is_keyframe, index, stamps)
+
+    def _fill(self, i420: np.ndarray) -> None:
+        flat, at = i420.reshape(-1), 0
+        for plane in self._planes:
+            plane[:] = flat[at : at + plane.size].reshape(plane.shape)
+            at += plane.size
+
+    def _new_context(self, codec: str) -> VideoCodecContext:
+        context = av.CodecContext.create(codec, "w")
+        assert isinstance(context, VideoCodecContext)
+        context.width, context.height, context.pix_fmt = self.width, self.height, "yuv420p"
+        context.time_base = TIME_BASE
+        context.framerate = Fraction(self._fps).limit_denominator(1001)
+        context.gop_size = NEVER
+        context.color_range, context.colorspace = _LIMITED, _BT601
+        context.color_primaries = context.color_trc = _BT601
+        context.thread_count = 1  # frame threads would hold pictures back
+        return context
+
+    def _open(self) -> VideoCodecContext:
+        raise NotImplementedError
+
+    def _apply_bitrate(self) -> None:
+        raise NotImplementedError
+
+    def _before_keyframe(self) -> None:
+        """A keyframe is due anyway: the moment to open anew at no cost."""
+
+    def _payloads(self, data: bytes) -> tuple[bytes, ...]:
+        raise NotImplementedError
+
+
+class H264Encoder(PyAvEncoder):
+    """libx264, constrained baseline, ultrafast: 1 ms for 512x512.
+
+    Rate: opened in CBR at a maximum (`maxrate` = `bit_rate`), after which an assigned `bit_rate`
+    is taken over before the next picture, without a keyframe. Close to its maximum x264 falls
+    short, hence the headroom. The buffer bounds a keyframe's weight and cannot change while open;
+    so where a keyframe is due anyway and the rate has fallen far below, it opens again with a lower
+    maximum; and again when the rate climbs towards that one, the only keyframe a rate ever costs.
+
+    x264 counts pictures, not time (variable frame rate would hold one picture back): where ticks
+    are skipped it would fall short in proportion, so the rate assigned follows the actual pace.
+    """
+
+    name = "H264"
+    detail = "libx264 through PyAV"
+
+    _HEADROOM = 2.0  # maximum over ceiling: at the ceiling itself 1 to 9 % short, 15 to 60 fps
+    _BUFFER_S = 0.1  # 1/30 s would keep keyframes small but miss the target by a fifth
+    _BUFFER_PICTURES = 2.5  # and at least so many intervals, for low frame rates
+    _FAR_BELOW = 4.0  # times the rate
+    _MARGIN = 2.2  # times the rate, when opened again
+    _NEAR = 0.9  # of the maximum
+    _PACE_WEIGHT = 0.1  # of the newest interval in the mean
+
+    def __init__(
+        self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
+    ) -> None:
+        self._maximum = int(self._HEADROOM * max(floor, ceiling))
+        self._pace = self._applied_pace = 1.0  # mean interval over the nominal one
+        self._last_pts: int | None = None
+        super().__init__(width, height, fps, bitrate, ceiling=ceiling, floor=floor)
+
+    def _open(self) -> VideoCodecContext:
+        context = self._new_context("libx264")
+        buffer_s = max(self._BUFFER_S, self._BUFFER_PICTURES / self._fps)
+        context.bit_rate = self._maximum
+        context.thread_type = "SLICE"
+        context.profile = "Baseline"
+        context.options = {
+            "preset": "ultrafast",
+            "tune": "zerolatency",
+            "forced-idr": "1",
+            "maxrate": str(self._maximum),
+            "bufsize": str(int(self._maximum * buffer_s)),
+            # Parameter sets before each keyframe: a viewer may join at any of them. A buffer that
+            # starts half full halves the first keyframe.
+            "x264-params": "keyint=infinite:scenecut=0:repeat-headers=1:vbv-init=0.5",
+        }
+        context.open()
+        context.bit_rate = min(int(self._bitrate * self._applied_pace), self._maximum)
+        return context
+
+    def encode(
+        self,
+        i420: np.ndarray,
+        pts: int,
+        keyframe: bool = False,
+        *,
+        index: int = 0,
+        stamps: dict[str, int] | None = None,
+    ) -> Coded:
+        self._keep_pace(pts)
+        return super().encode(i420, pts, keyframe, index=index, stamps=stamps)
+
+    def _keep_pace(self, pts: int) -> None:
+        last, self._last_pts = self._last_pts, pts
+        if last is None or not 0 < pts - last < CLOCK_HZ:  # a pause says nothing about the pace
+            return
+        interval = (pts - last) * self._fps / CLOCK_HZ
+        self._pace += self._PACE_WEIGHT * (min(4.0, max(0.5, interval)) - self._pace)
+        if abs(self._pace / self._applied_pace - 1) > 0.05:
+            self._applied_pace = self._pace
+            self._apply_bitrate()
+
+    def _apply_bitrate(self) -> None:
+        if self._bitrate > self._NEAR * self._maximum:
+            self._reopen_for(self._bitrate)
+        elif self._context is not None:
+            wanted = int(self._bitrate * self._applied_pace)
+            self._context.bit_rate = min(wanted, self._maximum)
+
+    def _before_keyframe(self) -> None:
+        if self.frames and self._maximum > self._FAR_BELOW * self._bitrate:
+            self._reopen_for(self._bitrate)
+
+    def _reopen_for(self, bitrate: int) -> None:
+        self._maximum = int(min(self._HEADROOM * self._ceiling, self._MARGIN * bitrate))
+        self.reopen()
+
+    def _payloads(self, data: bytes) -> tuple[bytes, ...]:
+        return h264_payloads(data)
