@@ -58,8 +58,10 @@ lint: $(VENV)/installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+# One thread per test: torch's threads wait by spinning, and beside a browser on two cores they would
+# mostly wait for each other.
 test: lint browser
-	$(PY) -m pytest $(ARGS) $(TESTS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m pytest $(ARGS) $(TESTS)
 
 # The browser tests drive the Chromium or Chrome of this machine; nothing is downloaded from elsewhere.
 browser:
