@@ -212,6 +212,52 @@ async def test_cancelled_in_the_middle_of_a_real_frame() -> None:
                 assert stats["sessions"] == 0 and stats["in_flight"] == 0
 
 
+def _task_of(viewer: viewer_module.Viewer) -> asyncio.Task:
+    return next(t for t in asyncio.all_tasks() if t.get_name() == f"viewer {viewer.id}")
+
+
+async def test_a_viewer_cancelled_before_its_first_step_is_forgotten() -> None:
+    async with an_engine() as engine, asyncio.TaskGroup() as group:
+        session = a_session(engine)
+        task = group.create_task(session.run())
+        await session.ready
+        viewer = session.admit(OFFER, "H264")
+        _task_of(viewer).cancel()
+        with pytest.raises(SignalingError, match="try again"):
+            async with asyncio.timeout(2):
+                await viewer.answer
+        await asyncio.wait({task}, timeout=5)  # nobody else came
+        assert task.done() and not session.viewers
+
+
+async def test_a_viewer_cancelled_again_while_it_closes_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closing = asyncio.Event()
+    original = RTCPeerConnection.close
+
+    async def slowly(self: RTCPeerConnection) -> None:
+        closing.set()
+        await asyncio.sleep(0.05)
+        await original(self)
+
+    async with an_engine() as engine:
+        before = await warmed(engine)
+        monkeypatch.setattr(RTCPeerConnection, "close", slowly)
+        async with asyncio.TaskGroup() as group:
+            session = a_session(engine)
+            task = group.create_task(session.run())
+            await session.ready
+            viewer = session.admit(OFFER, "H264")
+            await viewer.answer
+            inner = _task_of(viewer)
+            inner.cancel()
+            await closing.wait()
+            inner.cancel()
+            await asyncio.wait({task}, timeout=5)
+        await nothing_left(engine, before)
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [(WebRtcSink, "aclose"), (Engine, "close"), (RTCPeerConnection, "close")],

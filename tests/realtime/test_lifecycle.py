@@ -88,6 +88,20 @@ async def test_an_offer_nobody_stands_behind_is_closed_and_costs_no_frame() -> N
         await settled(lambda: held()[:2] <= (before[0] + 2, before[1] + 1))  # the HTTP connection
 
 
+async def test_a_viewer_that_never_comes_leaves_the_others_their_session() -> None:
+    async with served(config(connect_timeout_s=1.0)) as s, Client(s) as stays:
+        await stays.connect()
+        (session,) = s.server.sessions.values()
+        assert (await s.post({"sdp": CHROMIUM, "session": session.id}))[0] == 200
+        (lane,) = session._sink.stats()
+        assert lane.viewers == 2
+        await settled(lambda: len(session.viewers) == 1, 10)
+        (lane,) = session._sink.stats()
+        assert lane.viewers == 1
+        frames = stays.frames
+        await stays.until(lambda: stays.frames > frames + 5)
+
+
 async def test_a_killed_viewer_is_noticed_by_its_silence() -> None:
     path = os.pathsep.join((str(HERE), str(HERE.parents[1])))
     async with served(config(silence_timeout_s=1.0, linger_s=0.0)) as s:

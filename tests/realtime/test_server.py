@@ -109,7 +109,7 @@ async def test_stopping_tells_the_viewers_and_leaves_nothing() -> None:
             await client.connect()
     await asyncio.sleep(0.1)
     before = held()
-    async with served() as s:
+    async with asyncio.timeout(20), served() as s:
         client = await Client(s).connect()
         await client.message("hello")
         session = next(iter(s.server.sessions.values()))
