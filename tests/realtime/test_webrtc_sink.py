@@ -18,8 +18,9 @@ from realtime.encoder import TIME_BASE, Coded, open_encoder
 from realtime.errors import EncoderFailed, SessionClosed
 from realtime.frame import FramePool
 from realtime.messages import Tick
-from realtime.sinks import webrtc
-from realtime.sinks.webrtc import ROWS, WebRtcSink
+from realtime.sinks import encoder_lane
+from realtime.sinks.viewer_track import ROWS
+from realtime.sinks.webrtc import WebRtcSink
 from realtime.test_card import TestCard
 
 DECODERS = {"H264": "h264", "VP8": "vp8"}
@@ -373,7 +374,7 @@ def spies(monkeypatch):
         made.append(Spied(open_encoder(*args, **settings)))
         return made[-1]
 
-    monkeypatch.setattr(webrtc, "open_encoder", spied)
+    monkeypatch.setattr(encoder_lane, "open_encoder", spied)
     return made
 
 
@@ -519,7 +520,7 @@ async def test_codec_that_does_not_open_is_reported(bench, monkeypatch):
     def refuse(*args, **settings):
         raise EncoderFailed("no such codec here")
 
-    monkeypatch.setattr(webrtc, "open_encoder", refuse)
+    monkeypatch.setattr(encoder_lane, "open_encoder", refuse)
     errors = []
     b = bench(on_error=errors.append)
     Viewer(b.sink)

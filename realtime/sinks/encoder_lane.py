@@ -1,0 +1,190 @@
+"""One codec of a session: its viewers and its rate on the event loop, its encoder in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from realtime.config import StreamConfig
+from realtime.encoder import Coded, Encoder, open_encoder
+from realtime.errors import EncoderFailed
+from realtime.frame import Frame
+from realtime.mailbox import MailboxClosed, ThreadMailbox
+from realtime.rate import KeyframeLimiter, RateController
+from realtime.sinks.viewer_track import ViewerTrack
+
+_log = logging.getLogger(__name__)
+
+REOPEN_SPACING_NS = 10_000_000_000  # an encoder that fails again so soon will not recover
+JOIN_S = 5.0  # far longer than any picture takes to encode
+
+
+@dataclass
+class Wanted:
+    """Settings that the loop leaves for an encoder thread; each is replaced whole."""
+
+    fps: float
+    bitrate: int
+    ceiling: int
+
+
+class EncoderLane:
+    """One codec: its viewers and rate on the loop, its encoder in a thread."""
+
+    def __init__(
+        self,
+        codec: str,
+        stream: StreamConfig,
+        wanted: Wanted,
+        publish: Callable[[EncoderLane, Coded], None],
+        fail: Callable[[EncoderFailed], None],
+    ) -> None:
+        self.codec = codec
+        self.detail = ""
+        self.tracks: set[ViewerTrack] = set()
+        self.watching = False  # somebody's transport is up
+        self.rate = RateController(
+            floor=min(stream.bitrate_floor, wanted.ceiling), ceiling=wanted.ceiling
+        )
+        self.limiter = KeyframeLimiter(int(stream.keyframe_interval_s * 1e9))
+        self.encoded = self.keyframes = self.reopened = 0
+        self.wanted = wanted
+        self._size = stream.resolution
+        self._publish, self._fail = publish, fail
+        self._loop = asyncio.get_running_loop()
+        self._mailbox: ThreadMailbox[Frame] = ThreadMailbox()
+        self._ended = asyncio.Event()
+        self._failed_ns: int | None = None
+        self._thread = threading.Thread(target=self._run, name=f"encode {codec}", daemon=True)
+        self._thread.start()
+
+    # On the event loop.
+
+    @property
+    def overwritten(self) -> int:
+        return self._mailbox.overwritten
+
+    def started(self) -> None:
+        self.watching = True
+
+    def request_keyframe(self) -> None:
+        self.limiter.request()
+
+    def leave(self, track: ViewerTrack) -> None:
+        self.tracks.discard(track)
+        self.watching = any(other.started for other in self.tracks)
+        self.apply(self.rate.forget(track, time.monotonic_ns()))
+
+    def apply(self, bitrate: int) -> None:
+        self.wanted.bitrate = bitrate
+
+    def offer(self, frame: Frame) -> None:
+        replaced = self._mailbox.put(frame.retain())
+        if replaced is not None:
+            replaced.release()
+
+    def close(self) -> None:
+        """Stop the tracks and let the thread end after the picture it is at."""
+        for track in list(self.tracks):
+            track.stop()
+        left = self._mailbox.close()
+        if left is not None:
+            left.release()
+
+    async def joined(self) -> None:
+        """Wait for the thread's end. Cancelled, it ends all the same."""
+        try:
+            async with asyncio.timeout(JOIN_S):
+                await self._ended.wait()
+        except TimeoutError:
+            _log.error("the %s encoder did not finish its picture in %g s", self.codec, JOIN_S)
+        else:
+            self._thread.join()  # it has nothing left to do
+
+    # In the encoder thread.
+
+    def _run(self) -> None:
+        encoder: Encoder | None = None
+        try:
+            encoder = self._open()
+            while True:
+                frame = self._mailbox.get()
+                try:
+                    coded = self._encode(encoder, frame)
+                finally:
+                    frame.release()
+                self._hand_over(self._publish, self, coded)
+        except MailboxClosed:
+            pass
+        except EncoderFailed as error:
+            _log.error("%s stops: %s", self.codec, error)
+            self._hand_over(self._fail, error)
+        except Exception as error:
+            _log.exception("the %s encoder thread failed", self.codec)
+            self._hand_over(self._fail, EncoderFailed(f"{self.codec}: {error!r}"))
+        finally:
+            left = self._mailbox.close()  # what comes from now on is refused, not kept
+            if left is not None:
+                left.release()
+            if encoder is not None:
+                encoder.close()
+            self._hand_over(self._ended.set)
+
+    def _open(self) -> Encoder:
+        wanted = self.wanted
+        encoder = open_encoder(
+            self.codec,
+            self._size,
+            self._size,
+            wanted.fps,
+            wanted.bitrate,
+            ceiling=wanted.ceiling,
+            floor=self.rate.floor,
+        )
+        self.detail = encoder.detail
+        return encoder
+
+    def _encode(self, encoder: Encoder, frame: Frame) -> Coded:
+        """One picture; after a failure once more with an encoder opened anew."""
+        try:
+            return self._attempt(encoder, frame)
+        except EncoderFailed as error:
+            now_ns = time.monotonic_ns()
+            if self._failed_ns is not None and now_ns - self._failed_ns < REOPEN_SPACING_NS:
+                raise
+            self._failed_ns = now_ns
+            self.reopened += 1
+            _log.warning("%s is opened anew: %s", self.codec, error)
+            encoder.reopen()
+            return self._attempt(encoder, frame)
+
+    def _attempt(self, encoder: Encoder, frame: Frame) -> Coded:
+        self._settle(encoder)
+        keyframe = self.limiter.due(time.monotonic_ns())
+        coded = encoder.encode(
+            frame.i420, frame.tick.pts, keyframe, index=frame.tick.index, stamps=frame.stamps
+        )
+        self.encoded += 1
+        if coded.keyframe:
+            self.keyframes += 1
+            self.limiter.coded(time.monotonic_ns())
+        return coded
+
+    def _settle(self, encoder: Encoder) -> None:
+        wanted = self.wanted
+        if encoder.ceiling != wanted.ceiling:
+            encoder.ceiling = wanted.ceiling
+        if encoder.fps != wanted.fps:
+            encoder.fps = wanted.fps
+        if encoder.bitrate != wanted.bitrate:
+            encoder.bitrate = wanted.bitrate
+
+    def _hand_over(self, call: Callable[..., None], *args: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # the loop was closed while this picture was being coded
+            self._mailbox.close()

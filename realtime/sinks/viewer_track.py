@@ -1,0 +1,141 @@
+"""One viewer's end of a shared encode: the track its sender pulls."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import av
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+
+from realtime.encoder import Coded
+
+ROWS = 512  # stamps kept per viewer until somebody takes them; 4 s at 120 a second
+
+
+class Source(Protocol):
+    """What a track needs of whoever encodes for it."""
+
+    codec: str
+
+    def started(self) -> None:
+        """A track's transport is up."""
+        ...
+
+    def request_keyframe(self) -> None:
+        """A track cannot go on without one."""
+        ...
+
+    def leave(self, track: ViewerTrack) -> None:
+        """A track has ended. Called once or more."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """What became of one picture on its way to one viewer."""
+
+    index: int  # the tick's
+    timestamp: int  # 90 kHz; the viewer's own origin is added on the wire
+    stamps: dict[str, int]  # monotonic ns: "due", "sampled", "rendered", "encoded", "sent"
+    bytes: int
+    keyframe: bool
+
+
+class ViewerTrack(MediaStreamTrack):
+    """What one viewer's sender pulls. Holds at most `limit` pictures.
+
+    Nothing is kept for it before its first `recv`, since only then its transport is up; that call
+    asks for a keyframe.
+    """
+
+    kind = "video"
+
+    def __init__(self, source: Source, limit: int) -> None:
+        super().__init__()
+        self.codec = source.codec
+        self.dropped = 0  # pictures this viewer did not get
+        self.overflows = 0
+        self.sent = 0
+        self.bytes = 0
+        self._source = source
+        self._limit = limit
+        self._queue: deque[Coded] = deque()
+        self._rows: deque[FrameRow] = deque(maxlen=ROWS)
+        self._ready = asyncio.Event()
+        self._started = False
+        self._needs_keyframe = True
+
+    @property
+    def started(self) -> bool:
+        """Its transport is up and it pulls."""
+        return self._started
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def request_keyframe(self) -> None:
+        """This viewer cannot go on without one. Requests of all viewers meet in one limiter."""
+        self._source.request_keyframe()
+
+    def take_rows(self) -> list[FrameRow]:
+        """The rows of pictures sent since the last call; the oldest beyond `ROWS` are lost."""
+        rows = list(self._rows)
+        self._rows.clear()
+        return rows
+
+    def push(self, coded: Coded) -> None:
+        """A picture for this viewer, in coding order."""
+        if not self._started:
+            return
+        if self._needs_keyframe and not coded.keyframe:
+            self.dropped += 1
+            return
+        if len(self._queue) >= self._limit:
+            # Never single pictures: those after a missing one refer to it.
+            self.overflows += 1
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            if not coded.keyframe:
+                self.dropped += 1
+                self._needs_keyframe = True
+                self.request_keyframe()
+                return
+        self._needs_keyframe = False
+        self._queue.append(coded)
+        self._ready.set()
+
+    async def recv(self) -> av.Packet:
+        """The next picture. Cancelling loses nothing.
+
+        Raises:
+            MediaStreamError: the track was stopped.
+        """
+        if self.readyState == "live" and not self._started:
+            self._started = True
+            self._source.started()
+            self.request_keyframe()
+        while not self._queue:
+            if self.readyState != "live":
+                raise MediaStreamError
+            self._ready.clear()
+            await self._ready.wait()
+        coded = self._queue.popleft()
+        stamps = {**coded.stamps, "sent": time.monotonic_ns()}
+        self._rows.append(
+            FrameRow(coded.index, coded.timestamp, stamps, coded.bytes, coded.keyframe)
+        )
+        self.sent += 1
+        self.bytes += coded.bytes
+        return coded.packet
+
+    def stop(self) -> None:
+        """Leave the sink. Idempotent."""
+        super().stop()
+        self._queue.clear()
+        self._ready.set()  # a pending recv ends
+        self._source.leave(self)
