@@ -16,7 +16,10 @@ SHELL := /bin/bash
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP_INSTALL = $(PY) -m pip install --disable-pip-version-check -c constraints.txt
+# pip says nothing while it unpacks, which is the longest part: a line every 15 s shows that it lives.
+PIP_INSTALL = (while sleep 15 >/dev/null 2>&1; do echo "      ... still installing, $$SECONDS s"; done) & beat=$$!; \
+	trap "kill $$beat 2>/dev/null || true" EXIT; \
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt
 MANIFEST := pyproject.toml constraints.txt
 PORT ?=
 ARGS ?=
@@ -42,12 +45,12 @@ $(PY):
 
 $(VENV)/installed-run: $(MANIFEST) | $(PY)
 	@echo "[2/2] installing Stylewire (PyTorch is the large part; one to five minutes, once)"
-	$(PIP_INSTALL) -e .
+	@$(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/installed-dev: $(MANIFEST) | $(PY)
 	@echo "[2/2] installing Stylewire and what its tests need (PyTorch is the large part; one to five minutes, once)"
-	$(PIP_INSTALL) -e '.[dev]'
+	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/installed-run $@
 
 run: $(VENV)/installed-run
