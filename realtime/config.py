@@ -42,7 +42,7 @@ class RenderConfig(_Strict):
     backend: str = "auto"
     device: str = "auto"
     threads: int = 0  # torch threads for synthesis; 0 leaves one core to the encoder
-    slots: int = 3  # frame slots per session
+    slots: int = 4  # frame slots per session: one drawn, and one coded and one waiting per codec
 
     def __post_init__(self) -> None:
         _within(self, "threads", 0, 256)
