@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from realtime.errors import SignalingError
+from realtime.sdp_codecs import NUMBER, Attributes, Codec, read_codecs
 
 DUMMY_HOST, DUMMY_PORT = "192.0.2.99", 9  # TEST-NET-1 (RFC 5737) and the discard port
 MAX_LINES = 1024
@@ -32,12 +33,9 @@ EXTENSIONS = (
     "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",  # without it no REMB
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
 )
-FEEDBACK = ("goog-remb", "nack", "nack pli", "ccm fir")  # no transport-cc: it would silence REMB
-H264_LEVELS = {10, 11, 12, 13, 20, 21, 22, 30, 31, 32, 40, 41, 42, 50, 51, 52}
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,32}")
 _ICE = re.compile(r"[A-Za-z0-9+/=_-]{4,256}")
-_NUMBER = re.compile(r"[0-9]{1,10}")
 _FINGERPRINT = re.compile("(sha-(?:256|384|512)) ([0-9A-F]{2}(?::[0-9A-F]{2})+)", re.I | re.ASCII)
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _MEDIA = re.compile("m=(audio|video|application) [0-9]{1,5}(?:/[0-9]+)? ([A-Z/]{1,24}) (.{1,512})")
@@ -51,17 +49,6 @@ class Limits:
     bytes: int = 32_768
     sections: int = 4
     candidates: int = 32
-
-
-@dataclass(frozen=True)
-class Codec:
-    """One way of coding that the offer can receive."""
-
-    name: str  # "H264", "VP8" or "opus"
-    payload_type: int
-    rtx_payload_type: int | None
-    feedback: tuple[str, ...]
-    profile: str = ""  # H264 only: "42e01f" constrained baseline, "42001f" baseline
 
 
 @dataclass(frozen=True)
@@ -173,7 +160,7 @@ def _bounded_lines(text: str, limits: Limits) -> list[str]:
     return lines
 
 
-def _attributes(lines: Sequence[str]) -> dict[str, list[str]]:
+def _attributes(lines: Sequence[str]) -> Attributes:
     found: dict[str, list[str]] = {}
     for line in lines:
         if line.startswith("a="):
@@ -182,7 +169,7 @@ def _attributes(lines: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _section(lines: Sequence[str], session: dict[str, list[str]]) -> Section:
+def _section(lines: Sequence[str], session: Attributes) -> Section:
     head = _MEDIA.fullmatch(lines[0].rstrip())
     if head is None:
         _refuse(
@@ -222,7 +209,7 @@ def _section(lines: Sequence[str], session: dict[str, list[str]]) -> Section:
     return Section(
         **common,  # type: ignore[arg-type]
         receives=not ({"sendonly", "inactive"} & own.keys()),
-        codecs=_codecs(kind, formats, own),
+        codecs=read_codecs(kind, formats, own),
         extensions=_extensions(own),
     )
 
@@ -235,92 +222,31 @@ def _fingerprint(value: str) -> str | None:
     return f"{algorithm} {digest}" if len(digest) == _DIGEST_BYTES[algorithm] * 3 - 1 else None
 
 
-def _channel(protocol: str, formats: str, own: dict[str, list[str]]) -> dict[str, int]:
+def _channel(protocol: str, formats: str, own: Attributes) -> dict[str, int]:
     port = own.get("sctp-port", [""])[0]
     if (
         protocol not in ("UDP/DTLS/SCTP", "TCP/DTLS/SCTP")
         or formats.strip() != "webrtc-datachannel"
-        or not _NUMBER.fullmatch(port)
+        or not NUMBER.fullmatch(port)
         or not 0 < int(port) < 65536
     ):
         _refuse("The data channel cannot be answered; offer UDP/DTLS/SCTP with an a=sctp-port.")
     largest = own.get("max-message-size", ["65536"])[0]
-    size = int(largest) if _NUMBER.fullmatch(largest) else 65536
+    size = int(largest) if NUMBER.fullmatch(largest) else 65536
     # 0 means unlimited (RFC 8841 section 6.1). We never send more than a few kB.
     return {"sctp_port": int(port), "max_message": min(size or 262_144, 262_144)}
 
 
-def _extensions(own: dict[str, list[str]]) -> tuple[tuple[int, str], ...]:
+def _extensions(own: Attributes) -> tuple[tuple[int, str], ...]:
     found: dict[int, str] = {}
     for value in own.get("extmap", []):
         number, _, uri = value.partition(" ")
         number = number.partition("/")[0]
         uri = uri.split(" ")[0]
         # One-byte headers (RFC 8285) know the numbers 1 to 14.
-        if uri in EXTENSIONS and _NUMBER.fullmatch(number) and 0 < int(number) < 15:
+        if uri in EXTENSIONS and NUMBER.fullmatch(number) and 0 < int(number) < 15:
             found.setdefault(int(number), uri)
     return tuple(found.items())
-
-
-def _codecs(kind: str, formats: str, own: dict[str, list[str]]) -> tuple[Codec, ...]:
-    maps = _by_payload_type(own.get("rtpmap", []))
-    parameters = {
-        pt: _parameters(text) for pt, text in _by_payload_type(own.get("fmtp", [])).items()
-    }
-    rtx = {
-        int(values["apt"]): pt
-        for pt, values in parameters.items()
-        if maps.get(pt, "").lower() == "rtx/90000" and _NUMBER.fullmatch(values.get("apt", ""))
-    }
-    found: list[tuple[int, Codec]] = []
-    for text in formats.split():
-        pt = int(text) if _NUMBER.fullmatch(text) else -1
-        if not 96 <= pt <= 127:  # aiortc keeps its own numbers for all others
-            continue
-        name, rank, profile = _codec_name(kind, maps.get(pt, ""), parameters.get(pt, {}))
-        if name:
-            feedback = tuple(fb for fb in FEEDBACK if _has_feedback(own, pt, fb))
-            found.append((rank, Codec(name, pt, rtx.get(pt), feedback, profile)))
-    return tuple(codec for _, codec in sorted(found, key=lambda item: item[0]))
-
-
-def _codec_name(kind: str, rtpmap: str, parameters: dict[str, str]) -> tuple[str, int, str]:
-    """(name, rank, H.264 profile); rank 0 goes before 1; ("", 0, "") for what we do not send."""
-    rtpmap = rtpmap.lower()
-    if kind == "audio":
-        return ("opus", 0, "") if rtpmap == "opus/48000/2" else ("", 0, "")
-    if rtpmap == "vp8/90000":
-        return "VP8", 0, ""
-    level_id = parameters.get("profile-level-id", "42001f").lower()
-    if (
-        rtpmap != "h264/90000"
-        or parameters.get("packetization-mode", "0") != "1"
-        or not re.fullmatch("42[0-9a-f]{4}", level_id)
-        or int(level_id[4:], 16) not in H264_LEVELS
-    ):
-        return "", 0, ""
-    constraints = int(level_id[2:4], 16)  # bit 6: constrained baseline (H.264 A.2.1)
-    return ("H264", 0, "42e01f") if constraints & 0x40 else ("H264", 1, "42001f")
-
-
-def _by_payload_type(values: Sequence[str]) -> dict[int, str]:
-    found: dict[int, str] = {}
-    for value in values:
-        number, _, rest = value.partition(" ")
-        if _NUMBER.fullmatch(number) and int(number) < 128:
-            found.setdefault(int(number), rest.strip())
-    return found
-
-
-def _parameters(text: str) -> dict[str, str]:
-    pairs = (part.strip().partition("=") for part in text.split(";"))
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-def _has_feedback(own: dict[str, list[str]], payload_type: int, feedback: str) -> bool:
-    return any(
-        value in own.get("rtcp-fb", []) for value in (f"{payload_type} {feedback}", f"* {feedback}")
-    )
 
 
 def _check_sections(sections: tuple[Section, ...]) -> None:
@@ -340,7 +266,7 @@ def _check_sections(sections: tuple[Section, ...]) -> None:
             _refuse("The audio section lacks opus; leave audio out, there is no sound.")
 
 
-def _bundle(session: dict[str, list[str]], sections: tuple[Section, ...]) -> tuple[str, ...]:
+def _bundle(session: Attributes, sections: tuple[Section, ...]) -> tuple[str, ...]:
     group = next(
         (g.split()[1:] for g in session.get("group", []) if g.split()[:1] == ["BUNDLE"]), []
     )
