@@ -70,11 +70,11 @@ def filtered_lrelu(
             return simd_cpu.run(
                 x, fu, fd, b, up, pad[0], size, gain, slope, clamp, flip_filter=flip_filter
             )
-    if b is not None:
-        x = x + b[:, None, None]
-    x = upfirdn2d(x, fu, up=up, padding=pad, flip_filter=flip_filter, gain=float(up * up))
-    x = bias_act(x, act="lrelu", alpha=slope, gain=gain, clamp=clamp)
-    return upfirdn2d(x, fd, down=down, flip_filter=flip_filter)
+    y = x if b is None else x + b[:, None, None]
+    y = upfirdn2d(y, fu, up=up, padding=pad, flip_filter=flip_filter, gain=float(up * up))
+    own = y is not x  # else it is the caller's memory
+    y = bias_act(y, act="lrelu", alpha=slope, gain=gain, clamp=clamp, inplace=own)
+    return upfirdn2d(y, fd, down=down, flip_filter=flip_filter)
 
 
 def _one_pass(
