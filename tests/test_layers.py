@@ -32,7 +32,9 @@ CONFINED = {
     "aiohttp": ["realtime/signaling.py"],
     "av": [
         "realtime/encoder.py",
+        "realtime/h264.py",
         "realtime/vp8.py",
+        "realtime/libvpx.py",
         "realtime/peer_tuning.py",
         "realtime/sinks/*.py",
     ],
