@@ -88,7 +88,7 @@ _MAPPING: Schema = {
     "w_avg_beta": Number(0, 1, optional=True),
 }
 _SIZES: Schema = {
-    "z_dim": _count(16384, low=0),
+    "z_dim": _count(16384),
     "c_dim": _count(65536, low=0),
     "w_dim": _count(16384),
     "img_resolution": _count(4096, low=4),
@@ -186,6 +186,11 @@ def check_config(family: object, config: object) -> None:
     missing = [key for key in needed if key not in config and (family, key) not in _MAY_LACK]
     if missing:
         raise BadCheckpoint("CKPT_BAD_CONFIG", f"config lacks {', '.join(missing)}")
+    base = config.get("synthesis_kwargs", config).get("channel_base", config["img_resolution"])
+    if base < config["img_resolution"]:
+        raise BadCheckpoint(
+            "CKPT_BAD_CONFIG", f"channel_base is {base}: no channels at {config['img_resolution']}"
+        )
 
 
 def _check_table(table: object, schema: Schema, where: str) -> None:

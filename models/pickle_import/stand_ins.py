@@ -22,10 +22,10 @@ from models.pickle_import.storages import (
     Array,
     ArrayType,
     Storage,
+    StorageReader,
     Tensor,
     check_view,
     forbidden,
-    read_storage,
     scalar,
 )
 
@@ -109,6 +109,7 @@ class Names:
 
     def __init__(self, file_bytes: int, limits: Limits) -> None:
         self.limits = limits
+        self.storages = StorageReader()
         self.allowance = Allowance(file_bytes, limits.tensors)
         self.table: dict[tuple[str, str], Callable[..., Any] | None] = {
             **dict.fromkeys(_pairs(_RECORDS), _record),
@@ -162,7 +163,7 @@ class Names:
         if len(args) != 1 or type(args[0]) not in (bytes, memoryview):
             raise corrupt("a storage that is not made of bytes")
         self.allowance.spend_bytes(len(args[0]))
-        return read_storage(args[0], self.limits)
+        return self.storages.read(args[0])
 
     def _tensor(self, named: Global, args: tuple[Any, ...]) -> Tensor:
         if not 6 <= len(args) <= 7 or type(args[0]) is not Storage:

@@ -8,7 +8,7 @@ persistent id, list of keys), the number of elements as int64, the elements.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from models.pickle_import.machine import Machine
 
 MAGIC = 0x1950A86A20F9469CFC6C
 HEADER_BYTES = 2048  # the five pickles together take about 300
-HEADER_STEPS = 200  # opcodes of one of them; 30 occur
+# Of one of the five: 30 opcodes occur.
+_HEADER_LIMITS = Limits(steps=200, globals=4, marks=8)
 
 STORAGE_TYPES: dict[str, np.dtype] = {
     "FloatStorage": np.dtype("<f4"),
@@ -126,40 +127,60 @@ def check_view(
     return offset, size, stride
 
 
-def read_storage(blob: bytes | memoryview, limits: Limits) -> Storage:
-    """The storage in torch's old byte form. Never handed to torch."""
-    head = bytes(blob[:HEADER_BYTES])
-    small = Limits(steps=HEADER_STEPS, globals=4, marks=8, integer_bytes=limits.integer_bytes)
-    pos = 0
+class StorageReader:
+    """Reads storages in torch's old byte form; never hands them to torch.
 
-    def part(persistent: Any = None) -> Any:
-        nonlocal pos
-        machine = Machine(head, _storage_type, small, persistent, start=pos)
-        value = machine.run()
-        pos = machine.stop
-        return value
+    The first three pickles are the same bytes in every storage of a file and read only once.
+    """
 
-    if part() != MAGIC:
+    def __init__(self) -> None:
+        self._preamble = b""
+
+    def read(self, blob: bytes | memoryview) -> Storage:
+        """The storage.
+
+        Raises:
+            BadCheckpoint: see the table in `models.checkpoint`.
+        """
+        head = bytes(blob[:HEADER_BYTES])
+        pos = len(self._preamble)
+        if not pos or not head.startswith(self._preamble):
+            pos = _read_preamble(head)
+            self._preamble = head[:pos]
+        (dtype, key, count), pos = _part(head, pos, _described)
+        keys, pos = _part(head, pos)
+        if type(keys) is not list or len(keys) != 1 or type(keys[0]) is not str or keys[0] != key:
+            raise corrupt("a storage that does not list itself")
+        if int.from_bytes(blob[pos : pos + 8], "little") != count:
+            raise BadCheckpoint(
+                "CKPT_LENGTH_LIE", f"a storage of {count} elements announces another number"
+            )
+        body = blob[pos + 8 :]
+        if len(body) != count * dtype.itemsize:
+            raise BadCheckpoint(
+                "CKPT_LENGTH_LIE", f"a storage announces {count} elements and has {len(body)} bytes"
+            )
+        return Storage(np.frombuffer(body, dtype))
+
+
+def _read_preamble(head: bytes) -> int:
+    """Checks magic number, version and machine facts; gives the byte after them."""
+    magic, pos = _part(head, 0)
+    if magic != MAGIC:
         raise corrupt("a storage without torch's magic number")
-    if part() != 1001:
+    version, pos = _part(head, pos)
+    if version != 1001:
         raise corrupt("a storage of an unknown version")
-    facts = part()
+    facts, pos = _part(head, pos)
     if type(facts) is not dict or facts.get("little_endian") is not True:
         raise corrupt("a storage that is not little-endian")
-    dtype, key, count = part(persistent=_described)
-    keys = part()
-    if type(keys) is not list or len(keys) != 1 or type(keys[0]) is not str or keys[0] != key:
-        raise corrupt("a storage that does not list itself")
-    if int.from_bytes(blob[pos : pos + 8], "little") != count:
-        raise BadCheckpoint(
-            "CKPT_LENGTH_LIE", f"a storage of {count} elements announces another number"
-        )
-    body = blob[pos + 8 :]
-    if len(body) != count * dtype.itemsize:
-        raise BadCheckpoint(
-            "CKPT_LENGTH_LIE", f"a storage announces {count} elements and has {len(body)} bytes"
-        )
-    return Storage(np.frombuffer(body, dtype))
+    return pos
+
+
+def _part(head: bytes, pos: int, persistent: Callable[[Any], Any] | None = None) -> tuple[Any, int]:
+    """One of the small pickles, and the byte after it."""
+    machine = Machine(head, _storage_type, _HEADER_LIMITS, persistent, start=pos)
+    return machine.run(), machine.stop
 
 
 class _StorageType(Global):

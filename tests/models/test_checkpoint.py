@@ -251,6 +251,8 @@ def test_a_json_that_is_not_utf8_is_refused(saved):
         ({"config": {**CONFIG, "channel_max": 8.5}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "img_resolution": 1 << 40}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "w_dim": -1}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "z_dim": 0}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_base": 4}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "architecture": "skipp"}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "resample_filter": [1] * 1000}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "mapping_kwargs": {"layers": 2}}}, "CKPT_BAD_CONFIG"),
