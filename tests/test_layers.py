@@ -38,7 +38,7 @@ CONFINED = {
         "realtime/peer_tuning.py",
         "realtime/sinks/*.py",
     ],
-    "aiortc": ["realtime/viewer.py", "realtime/peer_tuning.py", "realtime/sinks/webrtc.py"],
+    "aiortc": ["realtime/viewer.py", "realtime/peer_tuning.py", "realtime/sinks/*.py"],
     "cv2": ["realtime/*", "models/sample.py"],
     "safetensors": ["models/checkpoint.py"],
     "rich": ["realtime/__main__.py", "realtime/doctor.py", "models/__main__.py"],
