@@ -168,6 +168,7 @@ class Goal:
 GOALS = {"H264": Goal(8.0, 20.0, 4.0), "VP8": Goal(10.0, 25.0, 2.5)}
 GOAL_CASES = ("256@30", "512@30")
 JOIN_MS = 400.0
+MODEL_FPS = 24.0  # of a model on two cores
 BEYOND_RENDER_MS = 12.0  # presented p50 may exceed render p50 by so much
 
 
@@ -219,6 +220,9 @@ def verdicts(results: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         elif model != "testcard":
             beyond = p50 - middle(ours, "stages", "render", "p50")
             found.append(_at_most(name, "presented - render p50, ms", beyond, BEYOND_RENDER_MS))
+            if case in GOAL_CASES:
+                fps = middle(ours, "fps")
+                found.append(Verdict(name, "frames/s", fps, f">= {MODEL_FPS:g}", fps >= MODEL_FPS))
         found.append(_at_most(name, "join, ms", middle(ours, "join_ms"), JOIN_MS))
     return found
 

@@ -47,7 +47,7 @@ class Case:
     codec: str
     size: int
     fps: int
-    model: str
+    model: str  # what the server was started with; also a path, which no offer may name
     bitrate: int
     seconds: float  # from the first picture, warm-up included
 
@@ -57,8 +57,7 @@ class Case:
 
     @property
     def controls(self) -> dict[str, Any]:
-        values = {"model": self.model, "resolution": self.size, "fps": self.fps}
-        return {**values, "bitrate": self.bitrate}
+        return {"resolution": self.size, "fps": self.fps, "bitrate": self.bitrate}
 
 
 def no_chromium() -> str:

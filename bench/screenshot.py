@@ -38,7 +38,12 @@ async def take(url: str, chromium: str, out: Path, query: str, seconds: float) -
                 has_touch=touch,
             )
             await page.goto(f"{url}/{query}")
-            await page.wait_for_function("window.stylewire?.latency.count > 10")
+            for _ in range(300):
+                if await page.evaluate("window.stylewire?.latency.count > 10"):
+                    break
+                await page.wait_for_timeout(100)
+            else:
+                raise SystemExit("the page shows no stream within 30 s; open it in a browser.")
             print(f"{name}: {seconds:g} s of stream first", flush=True)
             await page.wait_for_timeout(1000 * seconds)
             await page.screenshot(path=out / f"{name}.png")

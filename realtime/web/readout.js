@@ -50,7 +50,7 @@ export class Readout {
     const { tracker } = this;
     tracker.trim(nowMs);
     const summary = tracker.summary(nowMs);
-    const fps = live ? tracker.fps(nowMs) : NaN;
+    const fps = live && tracker.frames ? tracker.fps(nowMs) : NaN;
     this.byId('plot').closest('.card').dataset.live = live;
     this.figure('f-fps', Number.isFinite(fps) ? fps.toFixed(1) : null);
     if (tracker.unsupported) {

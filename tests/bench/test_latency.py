@@ -125,7 +125,7 @@ def test_nothing_to_measure_is_an_error() -> None:
 
 def row(path: str, p50: float, p95: float, **more: object) -> dict:
     base = {"path": path, "codec": "H264", "case": "512@30", "model": "testcard", "browser": True}
-    both = {"presented": {"p50": p50, "p95": p95}, "join_ms": 100.0, "samples": 300}
+    both = {"presented": {"p50": p50, "p95": p95}, "join_ms": 100.0, "samples": 300, "fps": 30}
     return {**base, **both, "missed": 0, "unreadable": 0, **more}
 
 
@@ -149,6 +149,7 @@ def test_a_model_is_judged_by_what_comes_after_its_render() -> None:
     found = verdicts([row("ours", 22.9, 40, model="default", **stages)])
     assert [(v.what, v.passed) for v in found] == [
         ("presented - render p50, ms", True),
+        ("frames/s", True),
         ("join, ms", True),
     ]
     assert not verdicts([row("ours", 23.1, 40, model="default", **stages)])[0].passed

@@ -160,16 +160,19 @@ class Tab:
         return await self.page.evaluate("name => window.stylewire[name]", name)
 
     async def until(self, condition: str, why: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until an expression over `s`, the page's figures, is true."""
+        """Wait until an expression over `s`, the page's figures, is true.
+
+        Asked again and again from here: Playwright's own waiting evaluates text inside the page,
+        which the page's Content-Security-Policy forbids.
+        """
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            if await self.page.evaluate(
-                f"(() => {{ const s = window.stylewire; return {condition} }})()"
-            ):
+            asked = f"((s) => s !== undefined && ({condition}))(window.stylewire)"
+            if await self.page.evaluate(asked):
                 return
             await asyncio.sleep(0.05)
         figures = await self.page.evaluate(
-            "JSON.stringify(Object.fromEntries(Object.getOwnPropertyNames(window.stylewire)"
+            "JSON.stringify(Object.fromEntries(Object.getOwnPropertyNames(window.stylewire ?? {})"
             ".map(name => [name, window.stylewire[name]])))"
         )
         pytest.fail(f"{why}: not ({condition}) within {timeout_s:g} s; the page says {figures}")
@@ -186,12 +189,16 @@ async def open_tab(browser: Browser, server: ServerProcess) -> AsyncIterator[Ope
     """Open the page with a query; at the end its console must have been silent."""
     tabs: list[Tab] = []
 
-    async def opener(query: str = "", *, wait: bool = True, **options: Any) -> Tab:
+    async def opener(
+        query: str = "", *, wait: bool = True, script: str = "", **options: Any
+    ) -> Tab:
         options.setdefault("viewport", {"width": 1280, "height": 800})
         tab = Tab(await browser.new_page(**options))
+        if script:
+            await tab.page.add_init_script(script)
         tabs.append(tab)
         await tab.page.goto(f"{server.url}/{query}")
-        await tab.page.wait_for_function("window.stylewire !== undefined")
+        await tab.until("true", "the page's script does not run")
         if wait:
             await tab.live()
         return tab

@@ -48,10 +48,30 @@ async def test_latency_is_measured_and_its_stages_add_up(open_tab: Opener) -> No
     assert await tab.state("frameAgeMs") > latency["p50"]
     await tab.until("s.fps > 5", "no frame rate")
     for name in ("f-glass", "f-age", "f-fps", "f-ontime", "f-bitrate"):
-        await tab.page.wait_for_function(
-            "id => /[0-9]/.test(document.getElementById(id).textContent)", arg=name
-        )
+        text = f"document.getElementById('{name}').textContent"
+        await tab.until(f"/[0-9]/.test({text})", f"{name} shows no figure")
     assert len(await tab.page.inner_text("#bottleneck")) > 10
+
+
+@pytest.mark.parametrize(
+    "without",
+    (
+        "delete HTMLVideoElement.prototype.requestVideoFrameCallback",
+        """{
+          const whole = HTMLVideoElement.prototype.requestVideoFrameCallback;
+          HTMLVideoElement.prototype.requestVideoFrameCallback = function (callback) {
+            return whole.call(this, (now, { rtpTimestamp, ...rest }) => callback(now, rest));
+          };
+        }""",
+    ),
+    ids=("no frame callback", "no rtpTimestamp"),
+)
+async def test_a_browser_that_cannot_measure_says_so(open_tab: Opener, without: str) -> None:
+    tab = await open_tab(wait=False, script=without)
+    await tab.until("s.phase === 'live' && s.width > 0", "no picture without measuring")
+    words = "document.getElementById('f-glass').textContent === 'not measured by this browser'"
+    await tab.until(words, "it does not say that it cannot measure")
+    assert await tab.page.is_hidden("#overlay")
 
 
 async def test_the_plot_is_drawn(open_tab: Opener) -> None:
@@ -82,9 +102,8 @@ async def test_the_plot_is_drawn(open_tab: Opener) -> None:
 
 async def test_seed_by_thumbnail_number_and_key(open_tab: Opener, server: ServerProcess) -> None:
     tab = await open_tab()
-    await tab.page.wait_for_function(
-        "[...document.querySelectorAll('.thumb img')].some((one) => one.naturalWidth > 0)"
-    )
+    loaded = "[...document.querySelectorAll('.thumb img')].some((one) => one.naturalWidth > 0)"
+    await tab.until(loaded, "no thumbnail is loaded")
     before = await tab.page.evaluate(PIXELS)
     await tab.page.click(".thumb[data-seed='5']")
     await tab.until("s.controls.seed === 5", "a thumbnail does not set the seed")
@@ -229,7 +248,6 @@ async def test_a_dead_link_is_a_sentence_with_a_next_step(open_tab: Opener) -> N
     text = await tab.page.inner_text("#problem")
     assert text == await tab.state("problem") and text.endswith(".") and len(text) > 20
     await tab.page.click("#fresh")
-    await tab.page.wait_for_function("window.stylewire !== undefined")
     await tab.live()
 
 
