@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -234,21 +235,27 @@ def _doctor(given: argparse.Namespace) -> int:
 
 def _render(given: argparse.Namespace) -> RenderConfig:
     """The configuration of drawing; a foreign file is converted first, once."""
-    config = RenderConfig(backend=given.backend, device=given.device, threads=given.threads)
-    model: str = given.model
-    if Path(model).is_file():
+    model, path = given.model, ""
+    if os.sep in model or Path(model).is_file():
         from models.convert_file import cached
+        from models.registry import names
 
         with _bar(Path(model).name) as advance:
             say = lambda text: _stderr().print(text, markup=False)  # noqa: E731
             report = lambda stage, done: advance(stage, done, 1.0)  # noqa: E731
-            model = str(cached(model, say=say, report=report))
+            path = str(cached(model, say=say, report=report))
+        shown = Path(path).name.removesuffix(".json").removesuffix(".safetensors")
+        model = f"{shown} (file)" if shown in names() else shown  # viewers see no path
     else:
         from realtime.engine import resolve
 
         model = resolve(model)
     return RenderConfig(
-        model=model, backend=config.backend, device=config.device, threads=config.threads
+        model=model,
+        path=path,
+        backend=given.backend,
+        device=given.device,
+        threads=given.threads,
     )
 
 

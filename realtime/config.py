@@ -38,7 +38,8 @@ def _within(owner: object, name: str, low: float, high: float) -> None:
 class RenderConfig(_Strict):
     """What is drawn, and with what."""
 
-    model: str = "default"  # a shipped model's name, or a path to a checkpoint in our format
+    model: str = "default"  # a shipped model's name, or the name that `path` is shown under
+    path: str = ""  # a checkpoint in our format; empty for a shipped model
     backend: str = "auto"
     device: str = "auto"
     threads: int = 0  # torch threads for synthesis; 0 leaves one core to the encoder

@@ -160,11 +160,16 @@ class Engine:
         if model == TESTCARD:
             loaded = load_test_card(resolution)
         else:
-            loaded = load_system(model, self._load_model, self._backend, resolution)
+            loaded = load_system(model, self._system, self._backend, resolution)
         if self._closed:
             raise SessionClosed("the engine was closed while a model was loading.")
         self._render_pool.submit(self._adopt, loaded).result()
         return loaded.info
+
+    def _system(self, model: str) -> System:
+        """The configured file under its shown name, anything else as the registry knows it."""
+        from_file = self.config.path and model == self.config.model
+        return self._load_model(self.config.path if from_file else model)
 
     def _adopt(self, loaded: LoadedModel) -> None:
         """In the render thread: from the next frame on the model can be drawn."""

@@ -157,7 +157,19 @@ def test_a_foreign_file_is_converted_and_its_checkpoint_served(served, tmp_path,
         models.convert_file, "cached", lambda path, *, say, report: tmp_path / "cached.json"
     )
     assert cli.main(["serve", "--model", str(pickle_file)]) == 0
-    assert served[0].render.model == str(tmp_path / "cached.json")
+    assert served[0].render.path == str(tmp_path / "cached.json")
+    assert served[0].render.model == "cached"  # what viewers see is a name, not a path
+
+
+def test_a_file_named_like_a_shipped_model_does_not_hide_it(served, tmp_path, monkeypatch):
+    import models.convert_file
+
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04")
+    monkeypatch.setattr(
+        models.convert_file, "cached", lambda path, *, say, report: tmp_path / "aurora.json"
+    )
+    assert cli.main(["serve", "--model", str(tmp_path / "x.pkl")]) == 0
+    assert served[0].render.model == "aurora (file)"
 
 
 def test_record_writes_a_film_and_says_so(tmp_path, capsys):

@@ -127,6 +127,21 @@ async def test_a_loaded_model_is_known_and_loading_again_costs_nothing():
         assert engine.models() == ["tiny", "testcard"]
 
 
+async def test_a_file_is_loaded_by_its_path_and_known_by_its_name():
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        return TinySystem()
+
+    config = RenderConfig(model="mine", path="/somewhere/mine.json")
+    async with Engine(config, load=load, names=["tiny"]) as engine:
+        assert engine.models() == ["mine", "tiny", "testcard"]
+        assert (await engine.load("mine", 32)).name == "mine"
+        await engine.load("tiny", 32)
+    assert asked == ["/somewhere/mine.json", "tiny"]
+
+
 async def test_a_model_that_cannot_be_loaded_is_one_sentence_and_the_old_one_stays():
     broken, system = TinySystem("broken"), TinySystem()
     broken.synthesizer.break_next = 1
