@@ -102,6 +102,12 @@ def total(row: Row, key: str) -> str:
     return str(sum(counts)) if counts else "–"
 
 
+def pace(row: Row) -> str:
+    """Frames per second that were presented, the median of our rounds."""
+    seen = [r["fps"] for r in row["rounds"] if r["path"] == "ours" and r["fps"]]
+    return f"{percentile(seen, 50):.1f}" if seen else "–"
+
+
 def latency_rows(results: Sequence[Row]) -> list[Row]:
     """One row per codec, case and model, its rounds of both paths inside."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
@@ -122,6 +128,7 @@ LATENCY: list[Column] = [
     ("plain aiortc", lambda r: pair(r, "stock", "called")),
     ("ratio", lambda r: ratio(r, "called")),
     ("render + encode + publish + wire + show", stages),
+    ("frames/s", pace),
     ("seen", lambda r: total(r, "samples")),
     ("missed", lambda r: total(r, "missed")),
 ]

@@ -113,7 +113,7 @@ def latency_row(path: str, round_: int, p50: float, p95: float) -> dict[str, Any
     times = {"p50": p50, "p95": p95, "p99": p95, "max": p95}
     stages = {"render": times, "encode": times} if path == "ours" else {"show": times}
     common = {"model": "testcard", "case": "256@30", "codec": "H264", "round": round_}
-    counts = {"samples": 300, "missed": 2, "keyframes": 1, "warnings": []}
+    counts = {"samples": 300, "missed": 2, "fps": 30.0 - round_, "warnings": []}
     return {**common, **counts, "path": path, "presented": times, "called": None, "stages": stages}
 
 
@@ -131,9 +131,8 @@ def test_latency_rounds_become_one_row_with_the_baseline_beside_it(place: Path) 
     assert run(place) == 0
     text = (place / "README.md").read_text()
     stages = "5.0 + 5.0 + – + – + –"
-    assert (
-        f"| testcard 256@30 H264 | 5.0 / 9.0 | 35.0 / 60.0 | 7.0 | – | – | – | {stages} | 600 | 4 |"
-    ) in text
+    row = f"| testcard 256@30 H264 | 5.0 / 9.0 | 35.0 / 60.0 | 7.0 | – | – | – | {stages} |"
+    assert f"{row} 29.5 | 600 | 4 |" in text
     assert "1 of 2 goals reached. Not reached: H264: join, ms 500.0." in text
 
 
