@@ -5,8 +5,8 @@
 
 A marker pair in README.md is `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`; what stands between
 them is made from all results whose `benchmark` is NAME, one table per file, each with its command,
-commit and machine. A benchmark with results but without markers is an error, and so are markers
-without results: a table that quietly stays empty or old is the thing this script prevents.
+commit and machine. Where there are no results, that is what stands there; a benchmark with results
+but without markers is an error.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def rendered(readme: str, results: Mapping[str, Sequence[Row]]) -> str:
     """`readme` with every marked part made anew.
 
     Raises:
-        ValueError: Markers without results, or results without markers.
+        ValueError: Results without markers.
     """
     marked = {match["name"] for match in MARKERS.finditer(readme)}
     if homeless := sorted(set(results) - marked):
@@ -214,15 +214,13 @@ def rendered(readme: str, results: Mapping[str, Sequence[Row]]) -> str:
             f"README.md has no markers for {', '.join(homeless)}: add <!-- bench:{homeless[0]} --> "
             f"and <!-- /bench:{homeless[0]} -->."
         )
-    if empty := sorted(marked - set(results)):
-        raise ValueError(
-            f"README.md shows {', '.join(empty)}, for which there are no results: run "
-            f"python bench/{empty[0]}.py --json bench/results/{empty[0]}.json"
-        )
 
     def table(match: re.Match[str]) -> str:
         name = match["name"]
-        body = "\n\n".join(section(content) for content in results[name])
+        body = "\n\n".join(section(content) for content in results.get(name, ()))
+        body = (
+            body or f"Not measured yet: `python bench/{name}.py --json bench/results/{name}.json`."
+        )
         return f"<!-- bench:{name} -->\n{body}\n<!-- /bench:{name} -->"
 
     return MARKERS.sub(table, readme)

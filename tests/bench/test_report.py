@@ -93,12 +93,11 @@ def test_unsteady_rows_and_local_changes_show(place: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({}, "no results"),
         ({"fps": "fps", "other": "kernels"}, "no markers for kernels"),
         ({"odd": "weather"}, "benchmark 'weather'; known are"),
     ],
 )
-def test_results_and_markers_that_do_not_meet_are_an_error(
+def test_results_without_a_place_are_an_error(
     place: Path, files: dict[str, str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "results" / "fps.json").unlink()
@@ -107,6 +106,15 @@ def test_results_and_markers_that_do_not_meet_are_an_error(
         harness.write_json(place / "results" / f"{name}.json", envelope(benchmark, rows))
     assert run(place) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_what_was_not_measured_says_so_instead_of_an_old_table(place: Path) -> None:
+    run(place)
+    (place / "results" / "fps.json").unlink()
+    assert run(place, "--check") == 1
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert "Not measured yet: `python bench/fps.py" in text and "aurora" not in text
 
 
 def latency_row(path: str, round_: int, p50: float, p95: float) -> dict[str, Any]:
