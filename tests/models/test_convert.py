@@ -113,15 +113,17 @@ def test_hostile_source_text_is_not_run(tmp_path, monkeypatch):
     [
         (ProcessLimits(wall_s=0.02), "CKPT_TIMEOUT"),
         (ProcessLimits(cpu_s=0), "CKPT_TIMEOUT"),
-        (ProcessLimits(spare_bytes=0), "CKPT_MEMORY"),
+        (ProcessLimits(spare_bytes=24 << 20), "CKPT_MEMORY"),
         (ProcessLimits(file_bytes=1000), "CKPT_TOO_BIG"),
     ],
 )
 def test_a_conversion_over_its_limits_is_stopped_and_cleared_away(limits, code, tmp_path):
+    source = tmp_path / "many.pkl"
+    source.write_bytes(b"\x80\x04" + b"}" * 990_000 + b".")  # 1 MB that unpacks to 70 MB
     with pytest.raises(BadCheckpoint) as caught:
-        convert_file.convert_file(GOLDENS / "snapshot.pkl", tmp_path / "out" / "net", limits=limits)
+        convert_file.convert_file(source, tmp_path / "out" / "net", limits=limits)
     assert caught.value.code == code
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["many.pkl"]
 
 
 def test_a_failure_of_ours_is_no_refusal_of_the_file(tmp_path, monkeypatch):
