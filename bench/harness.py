@@ -34,7 +34,8 @@ MIN_SAMPLES = 20  # below it, p95 is one sample
 MAX_SPREAD = 1.25  # p95 over p50
 MAX_TAIL = 2.0  # p99 over p50
 MAX_DRIFT = 0.05  # median of the second half against the first
-MAX_LOAD = 0.25  # runnable processes per core before the run begins
+MAX_BUSY = 0.15  # of the cores, before the run begins
+LOOK_S = 0.5  # how long that is looked at
 
 
 def machine() -> dict[str, Any]:
@@ -58,6 +59,7 @@ def machine() -> dict[str, Any]:
         "aiortc": _version("aiortc"),
         "torch_threads": torch.get_num_threads(),
         "load_average": [round(x, 2) for x in os.getloadavg()],
+        "cores_busy": _cores_busy(),
     }
 
 
@@ -77,10 +79,10 @@ def describe(about: Mapping[str, Any], at: Mapping[str, Any] | None = None) -> s
     gpu = about["gpu"] or "no GPU"
     if about["driver"]:
         gpu += f" (driver {about['driver']}, CUDA {about['cuda']})"
-    load = " ".join(f"{x:g}" for x in about["load_average"])
+    busy = "" if about["cores_busy"] is None else f"; {about['cores_busy']:.0%} busy"
     lines = [
         f"machine   {about['cpu']}, {about['cores']} cores, {about['memory_gib']} GiB; {gpu}; "
-        f"{about['os']}; load average {load}",
+        f"{about['os']}{busy}",
         f"software  Python {about['python']}, torch {about['torch']} "
         f"({about['torch_threads']} threads), triton {about['triton'] or 'absent'}, "
         f"numpy {about['numpy']}",
@@ -110,6 +112,25 @@ def _memory_gib() -> int | None:
     with contextlib.suppress(ValueError, OSError, AttributeError):
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     return None
+
+
+def _cores_busy() -> float | None:
+    """How much of all cores others use now, 0 to 1; None where the system does not say.
+
+    Not the load average: for a minute after a benchmark that is the benchmark's own.
+    """
+
+    def ticks() -> tuple[int, int]:
+        numbers = [int(x) for x in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(numbers), numbers[3] + numbers[4]  # all, and idle or waiting for a disk
+
+    try:
+        total, idle = ticks()
+        time.sleep(LOOK_S)
+        total_after, idle_after = ticks()
+    except (OSError, ValueError, IndexError):
+        return None
+    return round(1 - (idle_after - idle) / max(1, total_after - total), 2)
 
 
 def _gpu() -> dict[str, str]:
@@ -206,12 +227,12 @@ def instabilities(samples: Sequence[float]) -> list[str]:
 
 def busy(about: Mapping[str, Any]) -> list[str]:
     """A warning where the machine had other work before the benchmark began."""
-    per_core = about["load_average"][0] / about["cores"]
-    if per_core <= MAX_LOAD:
+    busy = about["cores_busy"]
+    if busy is None or busy <= MAX_BUSY:
         return []
     return [
-        f"the machine was busy before the run: load average {about['load_average'][0]:g} "
-        f"on {about['cores']} cores; close what else runs and repeat"
+        f"the machine was busy before the run: {busy:.0%} of {about['cores']} cores; "
+        "close what else runs and repeat"
     ]
 
 

@@ -46,9 +46,15 @@ def test_each_kind_of_unstable_result_is_named(samples: list[float], word: str) 
 
 
 def test_a_busy_machine_is_said() -> None:
-    assert harness.busy({"load_average": [0.2, 0, 0], "cores": 2}) == []
-    (warning,) = harness.busy({"load_average": [3.0, 0, 0], "cores": 2})
-    assert "load average 3 on 2 cores" in warning
+    assert harness.busy({"cores_busy": 0.1, "cores": 2}) == []
+    assert harness.busy({"cores_busy": None, "cores": 2}) == []
+    (warning,) = harness.busy({"cores_busy": 0.5, "cores": 2})
+    assert "50% of 2 cores" in warning
+
+
+def test_what_others_use_of_the_cores_is_a_share() -> None:
+    about = harness.machine()
+    assert about["cores_busy"] is None or 0 <= about["cores_busy"] <= 1
 
 
 class Clock:
