@@ -112,10 +112,10 @@ def vadd(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def vmax(typing_context: Any, a: Any, b: Any) -> Any:
-    """Lane-wise maximum; NaN in either operand gives `b`."""
+    """Lane-wise maximum; NaN in either operand gives `a`, so that a NaN picture stays one."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        larger = builder.fcmp_ordered(">", values[0], values[1])
+        larger = builder.fcmp_unordered(">", values[0], values[1])
         return builder.select(larger, values[0], values[1])
 
     return f32x16(f32x16, f32x16), generate
@@ -123,10 +123,10 @@ def vmax(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def vmin(typing_context: Any, a: Any, b: Any) -> Any:
-    """Lane-wise minimum; NaN in either operand gives `b`."""
+    """Lane-wise minimum; NaN in either operand gives `a`."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        smaller = builder.fcmp_ordered("<", values[0], values[1])
+        smaller = builder.fcmp_unordered("<", values[0], values[1])
         return builder.select(smaller, values[0], values[1])
 
     return f32x16(f32x16, f32x16), generate

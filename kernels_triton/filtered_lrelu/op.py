@@ -65,7 +65,7 @@ def filtered_lrelu(
         from kernels_triton.filtered_lrelu import simd_cpu  # imports numba: only where it runs
 
         size = (height, width)
-        if simd_cpu.supports(x, fu, fd, up, down, pad[0], size):
+        if simd_cpu.supports(x, fu, fd, up, down, pad[0], size, gain, slope):
             assert fu is not None and fd is not None
             return simd_cpu.run(
                 x, fu, fd, b, up, pad[0], size, gain, slope, clamp, flip_filter=flip_filter

@@ -30,6 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels_triton import simd
 from kernels_triton.simd import LANES
 
 UP_TAPS = 6  # taps of one up phase: StyleGAN3's filter_size
@@ -158,7 +159,9 @@ def run(
 
 def _source(up: int, down_taps: int, pad: int) -> str:
     ring = 1 << (down_taps + up - 2).bit_length()
+    vectors = hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()[:16]
     head = [
+        f"# Compiled against vectors {vectors}: numba looks only at this file when it caches.",
         "import numpy as np",
         "from numba import njit",
         "from kernels_triton.simd import vadd, vfma, vload, vmax, vmin, vmul, vsplat, vstore",
@@ -174,17 +177,22 @@ def _source(up: int, down_taps: int, pad: int) -> str:
 
 
 def cache_folder() -> Path:
-    """Where generated kernels live: XDG_CACHE_HOME or ~/.cache, else a private temporary folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "stylewire" / "kernels"
+    """Where generated kernels live: under XDG_CACHE_HOME (if absolute) or ~/.cache.
+
+    What lies there is run, so it must be the user's alone; where that cannot be had (a read-only
+    home, somebody else's folder) a private temporary one is taken, and each start compiles again.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or ""
+    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    folder = root / "stylewire" / "kernels"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = folder / f".{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError:  # a read-only home: kernels are compiled again at each start
-        return Path(tempfile.mkdtemp(prefix="stylewire-kernels-"))
-    return folder
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # fails where it belongs to somebody else
+        (folder / "__pycache__").mkdir(exist_ok=True, mode=0o700)
+        owned = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+    except OSError:
+        owned = False
+    return folder if owned else Path(tempfile.mkdtemp(prefix="stylewire-kernels-"))
 
 
 @functools.lru_cache
@@ -223,8 +231,13 @@ def supports(
     down: int,
     pad_lo: int,
     out_size: tuple[int, int],
+    gain: float,
+    slope: float,
 ) -> bool:
-    """Whether `run` computes this: float32, CPU, separable filters, 4 to 16 down taps."""
+    """Whether `run` computes this: float32, CPU, separable filters, 4 to 16 down taps.
+
+    The slope must lie in [0, 1], where leaky ReLU is max(u, slope * u), and the gain be positive.
+    """
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -240,12 +253,16 @@ def supports(
         and 4 <= fd.shape[0] <= 16
         and _reach(out_size[1], fd.shape[0], up, pad_lo) <= x.shape[3] + MARGIN
         and -pad_lo // up >= -MARGIN
+        and gain > 0
+        and 0 <= slope <= 1
     )
 
 
 def _reach(columns: int, down_taps: int, up: int, pad_lo: int) -> int:
-    """Input columns that a row of outputs reads, counted from the picture's left edge."""
-    return (2 * (columns - 1) + down_taps - pad_lo) // up + UP_TAPS + 1
+    """Input columns that a row of outputs reads, counted from the picture's left edge; one more
+    than it uses where the last window is moved on before the sweep ends.
+    """
+    return (2 * (columns - 1) + down_taps - pad_lo) // up + UP_TAPS + 2
 
 
 def run(
@@ -275,7 +292,7 @@ def run(
     n, wanted, height, width = x.shape
     channels = -(-wanted // LANES) * LANES
     rows, columns = out_size
-    if not supports(x, fu, fd, up, 2, pad_lo, out_size):
+    if not supports(x, fu, fd, up, 2, pad_lo, out_size, gain, slope):
         raise ValueError(
             f"filtered_lrelu: no CPU kernel for {list(x.shape)} {x.dtype}, up {up}, pad {pad_lo}, "
             f"output {rows}x{columns}: ask `supports` first, or use the reference implementation"

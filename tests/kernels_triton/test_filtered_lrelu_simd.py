@@ -49,7 +49,7 @@ CASES = [
 @pytest.mark.parametrize("threads", [1, 2])
 def test_equals_the_definition(up, pad_lo, size, out, channels, taps, threads):
     x, fu, fd, b, pads = case(up, pad_lo, size, out, channels, taps)
-    assert simd_cpu.supports(x, fu, fd, up, 2, pad_lo, (out, out))
+    assert simd_cpu.supports(x, fu, fd, up, 2, pad_lo, (out, out), GAIN, SLOPE)
     expected = definition(x.double(), fu.double(), fd.double(), b.double(), up, pads, 3.0)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -73,11 +73,15 @@ def test_memory_layout_of_the_input_does_not_matter():
 def test_unsupported_cases_are_declined():
     x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
     square = (28, 28)
-    assert not simd_cpu.supports(x.double(), fu, fd, 2, 2, 9, square)
-    assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2, 9, square)
-    assert not simd_cpu.supports(x, fu, fd, 2, 1, 9, square)
-    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, (80, 80))  # reads beyond the margin
-    assert not simd_cpu.supports(x, fu, fd, 2, 2, 40, square)
+    usual = (GAIN, SLOPE)
+    assert simd_cpu.supports(x, fu, fd, 2, 2, 9, square, *usual)
+    assert not simd_cpu.supports(x.double(), fu, fd, 2, 2, 9, square, *usual)
+    assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2, 9, square, *usual)
+    assert not simd_cpu.supports(x, fu, fd, 2, 1, 9, square, *usual)
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, (80, 80), *usual)  # beyond the margin
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 40, square, *usual)
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, square, GAIN, 1.5)
+    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, square, -1.0, SLOPE)
     with pytest.raises(ValueError, match="supports"):
         simd_cpu.run(x, fu, fd, b, 2, 9, (80, 80), GAIN, SLOPE, None)
 
@@ -94,6 +98,23 @@ def test_the_op_takes_it_for_inference_only(monkeypatch):
     slow = filtered_lrelu(x, fu, fd, b.requires_grad_(), up=2, down=2, padding=both)
     assert len(calls) == 1 and slow.requires_grad
     assert (fast - slow).abs().max() <= 2e-6 * slow.abs().max()
+
+
+def test_a_broken_input_stays_broken():
+    x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
+    x[0, 3, 12, 12] = float("nan")
+    y = simd_cpu.run(x, fu, fd, b, 2, 9, (28, 28), GAIN, SLOPE, 256.0)
+    assert y[0, 3].isnan().any() and not y[0, 2].isnan().any() and not y[1].isnan().any()
+
+
+def test_a_cache_folder_that_is_not_ones_own_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert simd_cpu.cache_folder() == tmp_path / "stylewire" / "kernels"
+    assert simd_cpu.cache_folder().stat().st_mode & 0o077 == 0
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    other = simd_cpu.cache_folder()
+    assert tmp_path not in other.parents
+    other.rmdir()
 
 
 def test_generated_kernels_are_cached_on_disk(tmp_path, monkeypatch):
