@@ -37,7 +37,10 @@ class StreamedMotion:
         encoder: The generator's weights for segments.
         fps: Frames per second of the training data.
         seed: 0 .. 2^64 - 1.
+        label: [1, c_dim]; None if the encoder is unconditional.
         noise: Given noise codes in place of keyed ones, e.g. `given_codes(motion_z)`.
+    Raises:
+        BadConfig: The seed is out of range, or the label does not fit the encoder.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class StreamedMotion:
         *,
         fps: float,
         seed: int = 0,
+        label: Tensor | None = None,
         noise: NoiseSource | None = None,
     ) -> None:
         if not 0 <= seed < 1 << 64:
             raise BadConfig(f"seed is {seed}; it must be between 0 and 2^64 - 1")
         self.seed, self.fps = seed, float(fps)
         self._encoder = encoder
+        self._label = encoder.label(label)
         self._distance = encoder.config.distance
         self._noise = noise or self._keyed
         self._endless = noise is None
@@ -91,7 +96,7 @@ class StreamedMotion:
             stages = self._ahead[1]
             self._ahead = None
         else:
-            stages = self._encoder.run(index, self._noise)
+            stages = self._encoder.run(index, self._noise, self._label)
         while True:
             try:
                 next(stages)
@@ -109,7 +114,7 @@ class StreamedMotion:
         if target in self._segments:
             return
         if self._ahead is None or self._ahead[0] != target:
-            self._ahead = (target, self._encoder.run(target, self._noise))
+            self._ahead = (target, self._encoder.run(target, self._noise, self._label))
             self._stages_left = self._encoder.stages
         frames_left = (self._distance - tau if step > 0 else tau) / max(abs(step), _LEAST_STEP)
         for _ in range(math.ceil(self._stages_left / max(1, math.floor(frames_left)))):

@@ -55,17 +55,17 @@ class Segment:
 class SegmentEncoder:
     """A motion encoder's weights in float64, laid out for computing one segment at a time.
 
-    Built once per generator and shared by all its streams; holds no state of a stream.
+    Built once per generator and shared by all its streams, whatever their labels; holds no state
+    of a stream.
 
     Args:
         encoder: Trained or not; read once, later changes are not seen.
-        label: [1, c_dim] or None for an unconditional encoder.
     """
 
-    def __init__(self, encoder: MotionEncoder, label: Tensor | None = None) -> None:
+    def __init__(self, encoder: MotionEncoder) -> None:
         config = encoder.config
         self.config = config
-        self._label = np.zeros((1, 0)) if encoder.c_dim == 0 else _float64(_required(label))
+        self.c_dim = encoder.c_dim
         time = encoder.time_encoder
         self._freqs = _float64(time.freqs)[0]
         self._scales = _float64(time.phase_scales)[0]
@@ -83,28 +83,53 @@ class SegmentEncoder:
             self._lstm_bias = b_ih + b_hh
             self.stages = _LSTM_MEMORY // _LSTM_STRIDE + 2
 
-    def run(self, index: int, noise: NoiseSource) -> Stages:
-        """The stages of segment `index`; a pure function of `index` and the noise."""
+    def label(self, label: Tensor | None) -> Floats:
+        """A label as `run` takes it: float64 [1, c_dim]; without columns if unconditional.
+
+        Raises:
+            BadConfig: The encoder is conditional, and there is no label or it is misshapen.
+        """
+        if self.c_dim == 0:
+            return np.zeros((1, 0))
+        if label is None or label.shape != (1, self.c_dim):
+            found = "none" if label is None else str(list(label.shape))
+            raise BadConfig(
+                f"a conditional motion encoder needs a label [1, {self.c_dim}]; given is {found}"
+            )
+        return _float64(label)
+
+    def run(self, index: int, noise: NoiseSource, label: Floats) -> Stages:
+        """The stages of segment `index`; a pure function of `index`, the noise and the label.
+
+        Args:
+            index: Of its left code; negative too.
+            noise: Where its codes come from.
+            label: [1, c_dim] from `label`, appended to every code.
+        """
         if self.config.strategy == "conv":
-            codes = yield from self._convolved(index, noise)
+            codes = yield from self._convolved(index, noise, label)
         else:
-            codes = yield from self._recurrent(index, noise)
+            codes = yield from self._recurrent(index, noise, label)
         yield
         return self._constants(index, codes)
 
-    def _convolved(self, index: int, noise: NoiseSource) -> Generator[None, None, Floats]:
-        x = self._labelled(noise(index, 2 * self.config.kernel_size))  # [2K, z + c]
+    def _convolved(
+        self, index: int, noise: NoiseSource, label: Floats
+    ) -> Generator[None, None, Floats]:
+        x = _labelled(noise(index, 2 * self.config.kernel_size), label)  # [2K, z + c]
         for layer in self._layers:  # [2K, z + c] -> [K + 1, z] -> [2, v]
             yield
             x = yield from layer.staged(x)
         return x
 
-    def _recurrent(self, index: int, noise: NoiseSource) -> Generator[None, None, Floats]:
+    def _recurrent(
+        self, index: int, noise: NoiseSource, label: Floats
+    ) -> Generator[None, None, Floats]:
         # The authors' LSTM starts at code 0 and never forgets for good; a stream has no code 0. So
         # each code is that of an LSTM started from zero `_LSTM_MEMORY` codes earlier. Two rows: the
         # left and the right code, each with its own history, so that the next segment's left code
         # is this one's right code.
-        x = self._labelled(noise(index - _LSTM_MEMORY + 1, _LSTM_MEMORY + 1))
+        x = _labelled(noise(index - _LSTM_MEMORY + 1, _LSTM_MEMORY + 1), label)
         drive = self._lstm_in(x) + self._lstm_bias  # [memory + 1, 4z]
         hidden = np.zeros((2, self.config.z_dim))
         cell = np.zeros_like(hidden)
@@ -116,10 +141,6 @@ class SegmentEncoder:
             cell = _sigmoid(forget) * cell + _sigmoid(enter) * np.tanh(new)
             hidden = _sigmoid(out) * np.tanh(cell)
         return hidden
-
-    def _labelled(self, codes: npt.NDArray[np.float32]) -> Floats:
-        label = np.broadcast_to(self._label, (len(codes), self._label.shape[1]))
-        return np.concatenate([codes.astype(np.float64), label], axis=1)
 
     def _constants(self, index: int, codes: Floats) -> Segment:
         """From the smoothed codes [2, v_dim] at both ends."""
@@ -197,6 +218,12 @@ class _Convolution:
         return np.maximum(y, 0.2 * y)
 
 
+def _labelled(codes: npt.NDArray[np.float32], label: Floats) -> Floats:
+    """Codes [n, z] and the label [1, c] to [n, z + c]."""
+    repeated = np.broadcast_to(label, (len(codes), label.shape[1]))
+    return np.concatenate([codes.astype(np.float64), repeated], axis=1)
+
+
 def _turns(rate: Floats, time: float) -> Floats:
     """`rate * time` modulo 1, to 1e-9 for rates below 1/4 and times up to 2^46.
 
@@ -219,9 +246,3 @@ def _sigmoid(x: Floats) -> Floats:
 
 def _float64(x: Tensor) -> Floats:
     return x.detach().to("cpu", torch.float64).numpy()
-
-
-def _required(label: Tensor | None) -> Tensor:
-    if label is None:
-        raise BadConfig("a conditional motion encoder needs a label [1, c_dim]")
-    return label

@@ -55,7 +55,8 @@ class System:
         if isinstance(self.fps, bool) or not isinstance(self.fps, int | float) or not self.fps > 0:
             raise BadConfig(f"fps is {self.fps!r}; it must be a positive number")
         self.synthesizer: Synthesizer = FrameSynthesizer(generator)
-        self._encoders: dict[int, SegmentEncoder] = {}  # by class
+        weights = cast(MotionEncoder, generator.synthesis.motion_encoder)
+        self._segments = SegmentEncoder(weights)  # of all streams; they differ in noise and label
 
     def identity(self, *, seed: int, psi: float = 1.0) -> Identity:
         """`{"w": [1, num_ws, w_dim]}`, truncated by `psi`. Truncation acts on content only.
@@ -76,9 +77,4 @@ class System:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
         _, label = latent_of_seed(seed, self.generator.z_dim, self.generator.c_dim)
-        kind = int(label.argmax()) if label.numel() else 0
-        encoder = self._encoders.get(kind)
-        if encoder is None:
-            weights = cast(MotionEncoder, self.generator.synthesis.motion_encoder)
-            encoder = self._encoders[kind] = SegmentEncoder(weights, label)
-        return StreamedMotion(encoder, fps=self.fps, seed=seed)
+        return StreamedMotion(self._segments, fps=self.fps, seed=seed, label=label)

@@ -46,9 +46,14 @@ def test_given_noise_gives_the_exact_golden(motion_golden):
     encoder = motion_encoder_of(found)
     clips, times = found["t_f32"].shape
     expected = found["motion_v_exact64"].view(clips, times, -1)
+    segments = SegmentEncoder(encoder)  # of every clip, whatever its label
     for b in range(clips):
-        segments = SegmentEncoder(encoder, found["c"][b : b + 1])
-        source = StreamedMotion(segments, fps=1.0, noise=given_codes(found["motion_z"][b]))
+        source = StreamedMotion(
+            segments,
+            fps=1.0,
+            label=found["c"][b : b + 1],
+            noise=given_codes(found["motion_z"][b]),
+        )
         for i, t in enumerate(found["t_f32"][b].double().tolist()):
             assert error(source.sample(t).tensors["v"], expected[b, i][None]) <= EXACT
 
@@ -245,9 +250,9 @@ def test_no_frame_pays_for_a_whole_segment(segments, rate, speed):
     steps = 0
 
     class Counting(SegmentEncoder):
-        def run(self, index, noise):
+        def run(self, index, noise, label):
             nonlocal steps
-            stages = super().run(index, noise)
+            stages = super().run(index, noise, label)
             while True:
                 steps += 1
                 try:
@@ -306,14 +311,27 @@ def test_seeds_move_differently_and_labels_matter(golden, segments):
         > 0.1
     )
     found = golden("motion_b_cond_slow")
-    encoder = motion_encoder_of(found)
-    one, other = (
-        StreamedMotion(SegmentEncoder(encoder, torch.eye(5)[i : i + 1]), fps=25.0, seed=1)
-        for i in (0, 1)
-    )
+    conditional = SegmentEncoder(motion_encoder_of(found))
+    one, other = (stream(conditional, seed=1, label=torch.eye(5)[i : i + 1]) for i in (0, 1))
     assert np.abs(code(one, 3.0) - code(other, 3.0)).max() > 1e-3
-    with pytest.raises(BadConfig, match="label"):
-        SegmentEncoder(encoder)
+    for label in (None, torch.eye(5)[:2], torch.zeros(1, 4)):
+        with pytest.raises(BadConfig, match=r"label \[1, 5\]; given is"):
+            stream(conditional, label=label)
+
+
+@pytest.mark.parametrize("strategy", ["conv", "autoregressive"])
+def test_streams_of_all_labels_share_the_weights_and_keep_their_bits(strategy):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        config = MotionConfig(z_dim=8, v_dim=8, frequencies=6, kernel_size=5, strategy=strategy)
+        encoder = MotionEncoder(3, config)
+    labels = torch.eye(3).split(1)
+    shared = SegmentEncoder(encoder)
+    together = [stream(shared, label=label) for label in labels]
+    alone = [stream(SegmentEncoder(encoder), label=label) for label in labels]
+    for t in (0.1, 0.2, 0.9, 7.0, -3.0):  # in turns, segments being prepared meanwhile
+        for one, own in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(code(one, t), code(own, t))
 
 
 def test_what_cannot_be_sampled_is_named(segments):

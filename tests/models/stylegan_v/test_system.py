@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,14 +58,44 @@ def test_seconds_become_frames_by_meta_then_by_the_configuration():
 def test_motion_has_the_class_of_its_seed():
     generator = tiny(c_dim=3)
     system = System("s", generator, trained=True)
-    classes = set()
+    classes, sources = set(), []
     for seed in range(8):
         _, label = latent_of_seed(seed, 12, 3)
         classes.add(int(label.argmax()))
-        own = SegmentEncoder(generator.synthesis.motion_encoder, label)
-        expected = StreamedMotion(own, fps=30, seed=seed).sample(2.0).tensors["v"]
-        torch.testing.assert_close(code(system, 2.0, seed), expected, rtol=0, atol=0)
-    assert len(classes) > 1 and len(system._encoders) == len(classes)  # weights kept once per class
+        own = SegmentEncoder(generator.synthesis.motion_encoder)
+        expected = StreamedMotion(own, fps=30, seed=seed, label=label).sample(2.0).tensors["v"]
+        sources.append(system.motion(seed=seed))
+        torch.testing.assert_close(sources[-1].sample(2.0).tensors["v"], expected, rtol=0, atol=0)
+    assert len(classes) > 1
+    assert len({id(source._encoder) for source in sources}) == 1  # no weights of a class's own
+
+
+def test_the_weights_of_motion_do_not_grow_with_the_classes_seen():
+    system = System("s", tiny(c_dim=77), trained=True)
+    first, *others = [system.motion(seed=seed) for seed in range(12)]
+    held = {id(array): array.nbytes for array in arrays(first)}
+    assert sum(held.values()) > 10_000
+    for source in others:  # each brings its label, and nothing else
+        assert sum(a.nbytes for a in arrays(source) if id(a) not in held) == 77 * 8
+
+
+def arrays(thing: object) -> list[np.ndarray]:
+    """Every array that an object holds on to, at any depth."""
+    found, seen, left = [], set(), [thing]
+    while left:
+        item = left.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, np.ndarray):
+            found.append(item)
+        elif isinstance(item, list | tuple):
+            left += item
+        elif isinstance(item, dict):
+            left += item.values()
+        elif hasattr(item, "__dict__"):
+            left += vars(item).values()
+    return found
 
 
 def test_moving_the_synthesizer_leaves_codes_where_they_are():
