@@ -90,7 +90,7 @@ class GeneratorConfig:
 
     @classmethod
     def from_published(cls, cfg: Mapping[str, Any]) -> GeneratorConfig:
-        """From a generator's `cfg` in published key names (specification sections 2.1 and 14).
+        """From a generator's `cfg` in published key names; defaults are the published code's.
 
         Raises:
             BadConfig: A value is missing, of the wrong type, unresolved or impossible.

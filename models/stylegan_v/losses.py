@@ -1,7 +1,7 @@
 """Losses of StyleGAN-V: the non-saturating logistic loss and R1, per clip.
 
-Source: specification of StyleGAN-V, section 8.2. Path-length regularisation and style mixing are
-off in the published configuration.
+Source: behaviour of the published code of StyleGAN-V (https://arxiv.org/abs/2112.14683), whose
+configuration has path-length regularisation and style mixing off.
 """
 
 from __future__ import annotations

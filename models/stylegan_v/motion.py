@@ -74,7 +74,7 @@ class StreamedMotion:
             `v`: [1, 2 * frequencies] float32 on the CPU; it is small, and whoever draws moves it.
         Raises:
             BadConfig: `t` is not finite.
-        Source: specification of StyleGAN-V, sections 11 and 12.
+        Source: Skorokhodov et al., StyleGAN-V (CVPR 2022), Sec. 3.1.
         """
         frames = float(t) * self.fps
         if not math.isfinite(frames):

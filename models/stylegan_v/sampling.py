@@ -1,6 +1,7 @@
 """Which frames of a clip the discriminator sees.
 
-Source: specification of StyleGAN-V, section 8.1.
+Source: StyleGAN-V (https://arxiv.org/abs/2112.14683), Sec. 3.2; how spans, offsets and the frames
+between are drawn is the behaviour of the published code.
 """
 
 from __future__ import annotations

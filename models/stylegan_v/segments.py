@@ -6,7 +6,9 @@ is reached. The routine is cut into stages, for a stream to work off a few per f
 
 Why float64: the phase is f q t + phi. In float32 it is visibly wrong after an hour and noise after
 four days. Here it is reduced to one turn before it is ever rounded, exactly enough for 10^9 s.
-Source: specification of StyleGAN-V, sections 5, 11 and 12.
+
+Source: Skorokhodov et al., StyleGAN-V (CVPR 2022), Sec. 3.1; which codes a time reads is the
+behaviour of the published code.
 """
 
 from __future__ import annotations

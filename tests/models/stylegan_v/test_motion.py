@@ -17,7 +17,7 @@ from models.stylegan_v.segments import _Product, _turns
 
 from .goldens import error, motion_encoder_of
 
-EXACT = 2e-5  # of a code, specification section 16; 1e-7 is seen
+EXACT = 2e-5  # the largest error of a code that is let pass; 1e-7 is seen
 TWO_PI = Fraction(31415926535897932384626433832795028841971, 5 * 10**39)
 
 

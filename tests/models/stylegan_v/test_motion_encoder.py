@@ -97,7 +97,7 @@ def test_statistics_at_random_initialisation(shortest):
         time = encoder.time_encoder
         q = 1 + torch.tanh(time.periods_predictor(u))
         phase = time.phase_scales * time.phase_predictor(u)
-    # Specification, section 5.4; it is about 512 entries, hence the room.
+    # Where the published initialisation starts with 512 entries; here are fewer, hence the room.
     assert u.std() == pytest.approx(0.48, rel=0.25)
     assert q.mean() == pytest.approx(1.0, abs=0.1)
     assert q.std() == pytest.approx(0.42, rel=0.25)
