@@ -1,4 +1,4 @@
-"""Mapping network: z (and a label) to w, with truncation.
+"""Mapping network: z (and a label) to w, with truncation; and the generator it is a half of.
 
 Sources: Karras et al., A Style-Based Generator Architecture (CVPR 2019), Sec. 2 and appendix B
 (truncation); Karras et al., Alias-Free Generative Adversarial Networks (NeurIPS 2021), appendix D
@@ -7,8 +7,9 @@ Sources: Karras et al., A Style-Based Generator Architecture (CVPR 2019), Sec. 2
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,3 +143,59 @@ class MappingNetwork(nn.Module):
 
     def extra_repr(self) -> str:
         return f"z_dim {self.z_dim}, c_dim {self.c_dim}, w_dim {self.w_dim}, num_ws {self.num_ws}"
+
+
+class ImageGenerator(nn.Module):
+    """A mapping network and a synthesis network: what StyleGAN2 and StyleGAN3 have in common.
+
+    A family's generator names its `synthesis_network`, and what its `MappingNetwork` is built with
+    unless told otherwise. Names and order of the two are those of the published checkpoints.
+
+    Args:
+        z_dim, c_dim, w_dim: Sizes of latent, label (0: none) and intermediate latent.
+        img_resolution, img_channels: Of the picture.
+        mapping_kwargs: For `MappingNetwork`.
+        synthesis_kwargs: For the synthesis network.
+    """
+
+    synthesis_network: ClassVar[type[nn.Module]]
+    mapping_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        mapping_kwargs: Mapping[str, Any] | None = None,
+        **synthesis_kwargs: Any,
+    ) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.synthesis = self.synthesis_network(
+            w_dim, img_resolution, img_channels, **synthesis_kwargs
+        )
+        self.num_ws = cast(int, self.synthesis.num_ws)
+        mapping = {**self.mapping_defaults, **(mapping_kwargs or {})}
+        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **mapping)
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+        **synthesis_kwargs: Any,
+    ) -> Tensor:
+        """Pictures [N, img_channels, R, R] of z [N, z_dim] and c [N, c_dim].
+
+        See `MappingNetwork` and the family's `SynthesisNetwork`.
+        """
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
+        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)

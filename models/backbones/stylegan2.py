@@ -10,7 +10,7 @@ number of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -20,7 +20,7 @@ from kernels_triton.bias_act import bias_act, default_gain
 from kernels_triton.modulated_conv import modulated_conv2d_resample
 from kernels_triton.upfirdn2d import setup_filter, upsample2d
 from models.backbones.layers import Conv2dLayer, FullyConnectedLayer
-from models.backbones.mapping import MappingNetwork
+from models.backbones.mapping import ImageGenerator
 from models.errors import BadConfig
 
 NOISE_MODES = ("const", "none", "random")
@@ -454,47 +454,7 @@ class SynthesisNetwork(nn.Module):
         return f"{self.img_resolution} px, w_dim {self.w_dim}, num_ws {self.num_ws}"
 
 
-class Generator(nn.Module):
-    """StyleGAN2: mapping and synthesis.
+class Generator(ImageGenerator):
+    """StyleGAN2: a mapping network of eight layers, and synthesis; see `ImageGenerator`."""
 
-    Args:
-        z_dim, c_dim, w_dim: Sizes of latent, label (0: none) and intermediate latent.
-        img_resolution, img_channels: Of the picture.
-        mapping_kwargs: For `MappingNetwork`.
-        synthesis_kwargs: For `SynthesisNetwork`.
-    """
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: Mapping[str, Any] | None = None,
-        **synthesis_kwargs: Any,
-    ) -> None:
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim, c_dim, w_dim, self.num_ws, **(mapping_kwargs or {}))
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs: Any,
-    ) -> Tensor:
-        """Pictures [N, img_channels, R, R] of z [N, z_dim] and c [N, c_dim]; see `MappingNetwork`,
-        `SynthesisNetwork`.
-        """
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas)
-        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
+    synthesis_network = SynthesisNetwork

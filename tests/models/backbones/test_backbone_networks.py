@@ -71,6 +71,21 @@ def test_published_arguments_build_a_generator(net) -> None:
     assert img.shape == (2, 3, 32, 32) and img.is_contiguous() and img.dtype == torch.float32
 
 
+def test_the_generators_differ_in_synthesis_and_mapping_depth_only() -> None:
+    nets = {
+        stylegan2: stylegan2.Generator(8, 0, 8, 16, 3, channel_base=64, channel_max=4),
+        stylegan3: stylegan3.Generator(8, 0, 8, 16, 3, channel_base=64, channel_max=4),
+    }
+    assert stylegan2.Generator.forward is stylegan3.Generator.forward
+    for family, layers in ((stylegan2, 8), (stylegan3, 2)):
+        net = nets[family]
+        assert type(net.synthesis) is family.SynthesisNetwork
+        assert net.mapping.num_layers == layers
+        assert [name for name, _ in net.named_children()] == ["synthesis", "mapping"]
+        shallow = family.Generator(8, 0, 8, 16, 3, {"num_layers": 1}, channel_base=64)
+        assert shallow.mapping.num_layers == 1
+
+
 @pytest.mark.parametrize("net", [_sg2(), _sg3()], ids=["stylegan2", "stylegan3"])
 def test_picture_does_not_depend_on_its_batch_mates(net) -> None:
     ws = net.mapping(torch.randn(3, 16))
