@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from realtime.errors import SessionClosed
+from realtime.i420 import planes_of
 from realtime.messages import Tick
 
 NO_TICK = Tick(index=0, t=0.0, pts=0, deadline_ns=0)
@@ -60,14 +61,7 @@ class Frame:
         """
         if self._count == 0:
             raise SessionClosed("the frame was released; take planes before, or retain it first.")
-        flat = self.i420.reshape(-1)
-        luma = self.width * self.height
-        half = (self.height // 2, self.width // 2)
-        return (
-            flat[:luma].reshape(self.height, self.width),
-            flat[luma : luma + luma // 4].reshape(half),
-            flat[luma + luma // 4 :].reshape(half),
-        )
+        return planes_of(self.i420)
 
     @property
     def released(self) -> bool:
@@ -113,7 +107,6 @@ class FramePool:
         self.width = width
         self.height = height
         self.slots = slots
-        self.exhausted = 0  # times that no slot was free
         self._lock = threading.Lock()
         self._closed = False
         # Neutral grey, so that a slot shown too early is visibly wrong and not somebody's old
@@ -125,12 +118,11 @@ class FramePool:
         return len(self._free)
 
     def acquire(self, tick: Tick = NO_TICK) -> Frame | None:
-        """A frame over a free slot, or None (counted in `exhausted`). Never waits or allocates."""
+        """A frame over a free slot, or None. Never waits or allocates."""
         with self._lock:
             if self._closed:
                 raise SessionClosed("the frame pool is closed.")
             if not self._free:
-                self.exhausted += 1
                 return None
             i420 = self._free.pop()
         return Frame(tick, self.width, self.height, i420, give_back=self._take_back)

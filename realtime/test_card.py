@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from realtime.i420 import planes_of
+
 _SCENE_SEED = 7
 _GRAIN = 5  # levels of luma noise
 _LUMA_LOW, _LUMA_HIGH = 16, 235 - _GRAIN  # grain is added later and stays inside limited range
@@ -76,7 +78,7 @@ def colour_of(seed: int) -> tuple[int, int, int]:
 
 def colour_in(i420: np.ndarray) -> tuple[float, float, float]:
     """Mean (Y, U, V) in the middle of the seed's block of a picture [H*3//2, W], also decoded."""
-    y, u, v = _views(i420)
+    y, u, v = planes_of(i420)
     size = y.shape[0]
     low, high, left, right = size - 3 * size // 16, size - size // 16, size // 16, 3 * size // 16
     middle = (
@@ -85,17 +87,6 @@ def colour_in(i420: np.ndarray) -> tuple[float, float, float]:
     )
     first, second, third = (float(part.mean()) for part in middle)
     return first, second, third
-
-
-def _views(i420: np.ndarray) -> _Planes:
-    size = i420.shape[1]
-    flat, half = i420.reshape(-1), size // 2
-    luma, chroma = size * size, half * half
-    return (
-        flat[:luma].reshape(size, size),
-        flat[luma : luma + chroma].reshape(half, half),
-        flat[luma + chroma : luma + 2 * chroma].reshape(half, half),
-    )
 
 
 class TestCard:
@@ -123,7 +114,7 @@ class TestCard:
         size = self.size
         if i420.shape != (size * 3 // 2, size):
             raise ValueError(f"expected an array {(size * 3 // 2, size)}, not {i420.shape}.")
-        y, u, v = _views(i420)
+        y, u, v = planes_of(i420)
         self._background(t, y, u, v)
         half = size // 2
         left = _even(half * (0.5 - 0.4 * math.sin(1.7 * t)))

@@ -1,14 +1,11 @@
 """RGB to I420 (planar YUV 4:2:0, uint8, matrix BT.601, limited range), straight into a frame slot.
 
-The passes are in `numba_cpu`, imported on first use: compiling takes seconds without its cache.
+The pass is in `numba_cpu`, imported on first use: compiling takes seconds without its cache.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
-
-MATRIX, RANGE = "BT.601", "limited"
 
 
 def planes_of(i420: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,39 +30,16 @@ def chw_to_i420(rgb: np.ndarray, out: np.ndarray) -> None:
     Raises:
         ValueError: shapes, types or layouts do not fit.
     """
-    _check(rgb, out, np.float32, "float32 [3, H, W]", rgb.shape[1:])
+    _check(rgb, out)
     from realtime.i420 import numba_cpu
 
     numba_cpu.planar_floats(rgb, *planes_of(out))
 
 
-def hwc_to_i420(rgb: np.ndarray, out: np.ndarray) -> None:
-    """Convert a picture of bytes. Gives up the interpreter lock meanwhile.
-
-    Args:
-        rgb: uint8 [H, W, 3], contiguous, even sides.
-        out: uint8 [H*3//2, W], contiguous; filled.
-    Raises:
-        ValueError: shapes, types or layouts do not fit.
-    """
-    _check(rgb, out, np.uint8, "uint8 [H, W, 3]", rgb.shape[:2])
-    from realtime.i420 import numba_cpu
-
-    numba_cpu.planar_bytes(*cv2.split(rgb), *planes_of(out))
-
-
-def warm_up() -> None:
-    """Compile or load both passes now, so that the first picture does not wait for it."""
-    from realtime.i420 import numba_cpu  # noqa: F401
-
-
-def _check(
-    rgb: np.ndarray, out: np.ndarray, dtype: type, wanted: str, sides: tuple[int, ...]
-) -> None:
-    channels = rgb.shape[0] if dtype is np.float32 else rgb.shape[-1]
-    if rgb.ndim != 3 or channels != 3 or rgb.dtype != dtype or not rgb.flags.c_contiguous:
-        raise ValueError(f"need a contiguous {wanted}, not {rgb.dtype} {rgb.shape}.")
-    height, width = sides
+def _check(rgb: np.ndarray, out: np.ndarray) -> None:
+    if rgb.ndim != 3 or rgb.shape[0] != 3 or rgb.dtype != np.float32 or not rgb.flags.c_contiguous:
+        raise ValueError(f"need a contiguous float32 [3, H, W], not {rgb.dtype} {rgb.shape}.")
+    height, width = rgb.shape[1:]
     if height % 2 or width % 2:
         raise ValueError(f"I420 needs even sides, not {width}x{height}.")
     if out.shape != (height * 3 // 2, width) or out.dtype != np.uint8:

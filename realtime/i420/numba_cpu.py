@@ -20,7 +20,6 @@ from numba import types
 _F = np.float32
 _BYTES_2D = types.Array(types.uint8, 2, "C")
 _FLOATS_3D = types.Array(types.float32, 3, "C", readonly=True)
-_BYTES_IN = types.Array(types.uint8, 2, "C", readonly=True)
 
 # [-1, 1] -> [0, 1] is x / 2 + 1 / 2; chroma rows sum to zero, so their half drops out.
 _YR, _YG, _YB = _F(65.481 / 2), _F(128.553 / 2), _F(24.966 / 2)
@@ -29,15 +28,6 @@ _UR, _UG, _UB = _F(-37.797 / 8), _F(-74.203 / 8), _F(112.0 / 8)  # the mean of f
 _VR, _VG, _VB = _F(112.0 / 8), _F(-93.786 / 8), _F(-18.214 / 8)
 _C_BIAS = _F(128.5)
 _ONE = _F(1.0)
-
-# The same for bytes, in 16 fraction bits; int32 throughout, for the reason above.
-_I = np.int32
-_SHIFT = _I(16)
-_BYR, _BYG, _BYB = (_I(round(k / 255 * 2**16)) for k in (65.481, 128.553, 24.966))
-_BY_BIAS = _I((16 << 16) + (1 << 15))
-_BUR, _BUG, _BUB = (_I(round(k / 1020 * 2**16)) for k in (-37.797, -74.203, 112.0))
-_BVR, _BVG, _BVB = (_I(round(k / 1020 * 2**16)) for k in (112.0, -93.786, -18.214))
-_BC_BIAS = _I((128 << 16) + (1 << 15))
 
 
 def _compiled(signature: Any, **options: Any) -> Callable[[Callable], Callable]:
@@ -76,24 +66,3 @@ def planar_floats(rgb, y, u, v):  # type: ignore[no-untyped-def]
             b4 = _clamp(b0[k]) + _clamp(b0[k + 1]) + _clamp(b1[k]) + _clamp(b1[k + 1])
             urow[i] = np.uint8(np.int32(r4 * _UR + g4 * _UG + b4 * _UB + _C_BIAS))
             vrow[i] = np.uint8(np.int32(r4 * _VR + g4 * _VG + b4 * _VB + _C_BIAS))
-
-
-@_compiled([types.void(*[_BYTES_IN] * 3, *[_BYTES_2D] * 3)])
-def planar_bytes(red, green, blue, y, u, v):  # type: ignore[no-untyped-def]
-    """Three uint8 [H, W] into y [H, W], u and v [H/2, W/2]. Interleaved loads do not vectorise."""
-    height, width = red.shape
-    for j in range(0, height, 2):
-        for k in range(j, j + 2):
-            r, g, b, row = red[k], green[k], blue[k], y[k]
-            for i in range(width):
-                luma = np.int32(r[i]) * _BYR + np.int32(g[i]) * _BYG + np.int32(b[i]) * _BYB
-                row[i] = np.uint8((luma + _BY_BIAS) >> _SHIFT)
-        r0, r1, g0, g1, b0, b1 = red[j], red[j + 1], green[j], green[j + 1], blue[j], blue[j + 1]
-        urow, vrow = u[j >> 1], v[j >> 1]
-        for i in range(width >> 1):
-            k = 2 * i
-            r4 = np.int32(r0[k]) + np.int32(r0[k + 1]) + np.int32(r1[k]) + np.int32(r1[k + 1])
-            g4 = np.int32(g0[k]) + np.int32(g0[k + 1]) + np.int32(g1[k]) + np.int32(g1[k + 1])
-            b4 = np.int32(b0[k]) + np.int32(b0[k + 1]) + np.int32(b1[k]) + np.int32(b1[k + 1])
-            urow[i] = np.uint8((r4 * _BUR + g4 * _BUG + b4 * _BUB + _BC_BIAS) >> _SHIFT)
-            vrow[i] = np.uint8((r4 * _BVR + g4 * _BVG + b4 * _BVB + _BC_BIAS) >> _SHIFT)

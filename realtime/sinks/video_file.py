@@ -14,16 +14,14 @@ from types import TracebackType
 from typing import Self
 
 import av
-import numpy as np
 from av.video.stream import VideoStream
 
 from realtime.clock import PTS_HZ
 from realtime.errors import RealtimeError
 from realtime.frame import Frame
+from realtime.pyav import fill_frame, signal_bt601
 
 FRAGMENT_S = 1.0
-_BT601 = 6  # SMPTE 170M, as matrix, primaries and transfer alike (ITU-T H.273)
-_LIMITED = 1  # AVCOL_RANGE_MPEG
 _OPTIONS = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "flush_packets": "1",  # each fragment goes to the system at once: kill -9 cannot take it back
@@ -87,7 +85,7 @@ class VideoFile:
             raise FileFailed(f"{self.path} is ended.")
         if self.frames == 0:
             self._first_pts = frame.tick.pts
-        self._fill(frame)
+        fill_frame(self._picture, frame.planes)
         self._picture.pts = frame.tick.pts - self._first_pts
         self._picture.time_base = Fraction(1, PTS_HZ)
         try:
@@ -121,16 +119,10 @@ class VideoFile:
         context.bit_rate = bitrate
         context.gop_size = max(1, round(fps * Fraction(FRAGMENT_S)))
         context.max_b_frames = 0  # so that a fragment needs nothing of the next one
-        context.color_range, context.colorspace = _LIMITED, _BT601
-        context.color_primaries = context.color_trc = _BT601
+        signal_bt601(context)
         # A keyframe begins a fragment, so none where nobody asked for it.
         context.options = {"preset": "veryfast", "sc_threshold": "0"}
         return stream
-
-    def _fill(self, frame: Frame) -> None:
-        for plane, source in zip(self._picture.planes, frame.planes, strict=True):
-            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-            rows[:, : plane.width] = source
 
     def _give_up(self) -> None:
         """Close what can be closed, then cut the torn end off."""
