@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -82,24 +81,17 @@ class ThreadMailbox(Generic[T]):
             self.overwritten += 1
             return old  # type: ignore[return-value]
 
-    def get(self, timeout: float | None = None) -> T:
+    def get(self) -> T:
         """Wait for an item and take it.
 
-        Args:
-            timeout: Seconds; None waits until an item comes or the box is closed.
         Raises:
-            TimeoutError: Nothing came in time.
             MailboxClosed: The box is closed.
         """
-        until = None if timeout is None else time.monotonic() + timeout
         with self._filled:
             while self._item is _EMPTY:
                 if self._closed:
                     raise MailboxClosed
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    raise TimeoutError(f"nothing came into the mailbox in {timeout} s.")
-                self._filled.wait(left)
+                self._filled.wait()
             item, self._item = self._item, _EMPTY
             return item  # type: ignore[return-value]
 
