@@ -157,7 +157,7 @@ class Vp8Codec:
         settings: Fields of the configuration by the names above; `bitrate` in kbit/s.
         controls: Numbers and values of vp8e_enc_control_id.
     Raises:
-        LibvpxUnusable: this libvpx is not as it must be.
+        LibvpxUnusable: this libvpx is not as it must be, or lacks a control.
         EncoderFailed: it refuses the settings.
     """
 
@@ -180,10 +180,10 @@ class Vp8Codec:
         self._check(error, f"opening with {dict(settings)}")
         self._codec = codec
         for control, value in controls.items():
-            self._check(
-                self._quick.vpx_codec_control_(codec, control, c.c_int(value)),
-                f"control {control} = {value}",
-            )
+            error = self._quick.vpx_codec_control_(codec, control, c.c_int(value))
+            if error:
+                self.close()  # nobody else knows of it yet
+                raise LibvpxUnusable(f"it refuses control {control} = {value}: {self._text(error)}")
 
     def set_bitrate(self, kilobits: int) -> None:
         """A new rate from the next picture on, without a keyframe."""
@@ -238,8 +238,10 @@ class Vp8Codec:
 
     def _check(self, error: int, doing: str) -> None:
         if error:
-            text = self._quick.vpx_codec_err_to_string(error).decode()
-            raise EncoderFailed(f"VP8, {doing}: libvpx says {text!r} ({error}).")
+            raise EncoderFailed(f"VP8, {doing}: libvpx says {self._text(error)}.")
+
+    def _text(self, error: int) -> str:
+        return f"{self._quick.vpx_codec_err_to_string(error).decode()!r} ({error})"
 
 
 def version() -> str:

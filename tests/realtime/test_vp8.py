@@ -38,6 +38,34 @@ def test_unknown_interface_number_is_noticed(monkeypatch):
         Vp8Direct(64, 64, 30, 300_000, **SETTINGS)
 
 
+class Watched:
+    """libvpx's quick calls, with the codecs destroyed counted."""
+
+    def __init__(self, real):
+        self.real, self.destroyed = real, 0
+
+    def vpx_codec_destroy(self, codec):
+        self.destroyed += 1
+        return self.real.vpx_codec_destroy(codec)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+def test_refused_control_leaves_no_open_codec_and_pyav_stands_in(monkeypatch):
+    slow, quick = libvpx.load()
+    watched = Watched(quick)
+    monkeypatch.setattr(libvpx, "load", lambda: (slow, watched))
+    monkeypatch.setattr(libvpx, "MAX_INTRA", 9_999)  # no such control
+    with pytest.raises(LibvpxUnusable, match="refuses control 9999"):
+        Vp8Direct(64, 64, 30, 300_000, **SETTINGS)
+    assert watched.destroyed == 1
+    encoder = open_encoder("VP8", 64, 64, 30, 300_000, **SETTINGS)
+    assert isinstance(encoder, Vp8PyAv) and "9999" in encoder.detail
+    encoder.close()
+    vp8._say_once.cache_clear()
+
+
 def test_missing_library_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(av, "__file__", str(tmp_path / "av" / "__init__.py"))
     monkeypatch.setattr(libvpx.ctypes.util, "find_library", lambda name: None)
