@@ -159,6 +159,7 @@ class SenderTuning:
         sender: RTCRtpSender,
         on_bitrate: Callable[[int], object],
         on_keyframe: Callable[[], object],
+        media_bitrate: Callable[[], int | None],
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.frames = self.bytes = self.keyframes = 0
@@ -168,6 +169,7 @@ class SenderTuning:
         self.retransmission = RetransmissionLimit()
         self._sender = sender
         self._on_bitrate, self._on_keyframe, self._now_ns = on_bitrate, on_keyframe, now_ns
+        self._media_bitrate = media_bitrate
         self._first_timestamp = 0
         self._last_timestamp: int | None = None
         self._origin: int | None = None
@@ -227,7 +229,7 @@ class SenderTuning:
     def estimated(self, bps: int) -> None:
         """A bandwidth estimate came."""
         self.estimates += 1
-        self.estimate = self.retransmission.bitrate = bps
+        self.estimate = bps
         self._on_bitrate(bps)
 
     def keyframe_wanted(self) -> None:
@@ -241,6 +243,10 @@ class SenderTuning:
         """`retransmit` with the limit in front of it."""
 
         async def decide(sequence_number: int) -> None:
+            # An estimate says what the link may carry; the share is one of what it does carry.
+            bitrate = self._media_bitrate()
+            if bitrate is not None:
+                self.retransmission.bitrate = bitrate
             send, keyframe = self.retransmission.decide(sequence_number, self._now_ns())
             if keyframe:
                 self.keyframe_wanted()
@@ -273,8 +279,8 @@ def tune_sender(
     delay_id: int | None,
     on_bitrate: Callable[[int], object],
     on_keyframe: Callable[[], object],
+    media_bitrate: Callable[[], int | None],
     *,
-    maximum_delay_ms: int = 0,
     now_ns: Callable[[], int] = time.monotonic_ns,
 ) -> SenderTuning:
     """Turn one sender into a carrier of finished pictures. Call before the answer is made.
@@ -284,16 +290,17 @@ def tune_sender(
         delay_id: From `offer_playout_delay`; None sends no such extension.
         on_bitrate: Gets each bandwidth estimate in bit/s, in the event loop.
         on_keyframe: Called for each request, unlimited; the encoder's limiter spaces them.
-        maximum_delay_ms: What the receiver may add against bursts; 0 shows pictures at once.
+        media_bitrate: Gives the rate that is being sent, bit/s, which bounds repeats; None keeps
+            the last.
     Raises:
         RealtimeError: the sender lacks a name; another aiortc than the tested one.
     """
     _need(sender, _ENCODER, _EXTENSIONS, _TIMESTAMP, _PACKETS, "_send_keyframe", "_retransmit")
-    tuning = SenderTuning(sender, on_bitrate, on_keyframe, now_ns)
+    tuning = SenderTuning(sender, on_bitrate, on_keyframe, media_bitrate, now_ns)
     private: Any = sender
     setattr(private, _ENCODER, _EncoderSlot(tuning))
     if delay_id is not None:
-        setattr(private, _EXTENSIONS, _PlayoutDelay(delay_id, 0, maximum_delay_ms))
+        setattr(private, _EXTENSIONS, _PlayoutDelay(delay_id))
     private._send_keyframe = tuning.keyframe_wanted
     private._retransmit = tuning.limited(sender._retransmit)
     return tuning

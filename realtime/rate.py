@@ -96,11 +96,6 @@ class RateController:
         self.ceiling = max(self.floor, ceiling)
         return self._update(now_ns)
 
-    def estimate_of(self, viewer: Hashable) -> int | None:
-        """The last bandwidth estimate of one viewer, bit/s."""
-        state = self._viewers.get(viewer)
-        return None if state is None else state.estimate
-
     @property
     def estimate_min(self) -> int | None:
         """The lowest estimate of any viewer, bit/s."""
@@ -140,7 +135,7 @@ class KeyframeLimiter:
     """At most one keyframe per interval; a request inside it is kept, not dropped.
 
     Dropping it would leave a viewer that joined just then black until its next loss.
-    `request` and `satisfied` belong to the event loop, `due` to the encoder thread.
+    `request` and `satisfied` belong to the event loop, the rest to the encoder thread.
     """
 
     def __init__(self, interval_ns: int) -> None:
@@ -160,8 +155,10 @@ class KeyframeLimiter:
 
     def due(self, now_ns: int) -> bool:
         """Whether the picture about to be coded must be a keyframe."""
-        if not self._pending:
-            return False
+        return self._pending and self.free(now_ns)
+
+    def free(self, now_ns: int) -> bool:
+        """Whether the last keyframe is an interval past, so that another one may go out."""
         return self._last_ns is None or now_ns - self._last_ns >= self.interval_ns
 
     def coded(self, now_ns: int) -> None:

@@ -154,7 +154,9 @@ class Viewer:
             delay_id,
             lambda bps: self._sink.bitrate_from(track, bps),
             track.request_keyframe,
+            lambda: self._sink.target_bitrate(self.codec),
         )
+        track.on("ended", self._changed.set)
         for transceiver in pc.getTransceivers():
             if transceiver.kind == "video":
                 transceiver.direction = "sendonly"  # nothing of the caller's is ever decoded
@@ -176,6 +178,10 @@ class Viewer:
         pause = min(0.5, config.silence_timeout_s / 8, config.connect_timeout_s / 8)
         while not self._farewell:
             self._changed.clear()
+            if self.track is not None and self.track.error:
+                self.send({"type": "error", "code": "encoder_failed", "message": self.track.error})
+                await asyncio.sleep(0.05)  # for the channel to send it before the peer is closed
+                return self.track.error
             now = loop.time()
             if pc.connectionState in ("failed", "closed"):
                 return f"the connection is {pc.connectionState}"

@@ -57,6 +57,7 @@ class ViewerTrack(MediaStreamTrack):
     def __init__(self, source: Source, limit: int) -> None:
         super().__init__()
         self.codec = source.codec
+        self.error = ""  # why it was ended from this side, a sentence for people
         self.dropped = 0  # pictures this viewer did not get
         self.overflows = 0
         self.sent = 0
@@ -132,6 +133,11 @@ class ViewerTrack(MediaStreamTrack):
         self.sent += 1
         self.bytes += coded.bytes
         return coded.packet
+
+    def fail(self, why: str) -> None:
+        """End it from this side. `why` is a sentence for whoever watches."""
+        self.error = why
+        self.stop()
 
     def stop(self) -> None:
         """Leave the sink. Idempotent."""

@@ -86,7 +86,7 @@ def test_sender_without_a_name_is_refused_and_left_alone():
 
     sender = Renamed()
     with pytest.raises(RealtimeError, match="Renamed has no _RTCRtpSender__encoder"):
-        tune_sender(sender, None, print, print)
+        tune_sender(sender, None, print, print, lambda: None)
     assert vars(sender) == {}
 
 
@@ -176,13 +176,19 @@ class Peer:
         self.sender = RTCRtpSender("video", self.transport)
         self.rates, self.keyframes, self.now_ns = [], 0, 0
         self.repeated = []
+        self.media = 2_000_000
 
         async def repeat(sequence_number):
             self.repeated.append(sequence_number)
 
         self.sender._retransmit = repeat
         self.tuning = tune_sender(
-            self.sender, None, self.rates.append, self.want_keyframe, now_ns=lambda: self.now_ns
+            self.sender,
+            None,
+            self.rates.append,
+            self.want_keyframe,
+            lambda: self.media,
+            now_ns=lambda: self.now_ns,
         )
 
     def want_keyframe(self):
@@ -219,6 +225,29 @@ async def test_lost_packet_is_repeated_six_times_and_then_a_keyframe_is_asked_fo
     assert peer.keyframes == 1
     counters = peer.tuning.counters()
     assert (counters["packets_repeated"], counters["repeats_given_up"]) == (6, 1)
+
+
+async def test_repeats_are_a_share_of_what_is_sent_whatever_the_link_could_carry():
+    peer = Peer()
+    peer.tuning.estimated(20_000_000)
+
+    async def ask(first, seconds):
+        """How many of 1,000 packets a second are sent again."""
+        before = len(peer.repeated)
+        for n in range(first * 1000, (first + seconds) * 1000):
+            peer.now_ns = n * 1_000_000
+            lost = rtp.RtcpRtpfbPacket(
+                fmt=rtp.RTCP_RTPFB_NACK, ssrc=1, media_ssrc=peer.sender._ssrc, lost=[n]
+            )
+            await peer.receive(lost)
+        return len(peer.repeated) - before
+
+    packet_bits = 1200 * 8
+    assert await ask(0, 2) == pytest.approx(40 + 2 * 0.2 * 2_000_000 / packet_bits, rel=0.05)
+    peer.media = 8_000_000  # a new rate counts at once, not with the next estimate
+    assert await ask(2, 2) == pytest.approx(2 * 0.2 * 8_000_000 / packet_bits, rel=0.05)
+    peer.media = None  # nothing is known: the last one stays
+    assert await ask(4, 1) == pytest.approx(0.2 * 8_000_000 / packet_bits, rel=0.05)
 
 
 async def test_keyframe_on_its_way_makes_older_requests_void():
@@ -265,7 +294,7 @@ class Clocked:
 
 def test_origin_is_unknown_until_a_packet_left():
     sender = Clocked()
-    tuning = SenderTuning(sender, print, print)
+    tuning = SenderTuning(sender, print, print, lambda: None)
     assert tuning.rtp_origin is None and tuning.wire_timestamp(0) is None
     tuning.packed(picture(6000))
     assert tuning.rtp_origin is None
@@ -276,7 +305,7 @@ def test_origin_is_unknown_until_a_packet_left():
 
 def test_origin_is_not_confused_by_a_picture_that_is_just_leaving():
     sender = Clocked()
-    tuning = SenderTuning(sender, print, print)
+    tuning = SenderTuning(sender, print, print, lambda: None)
     tuning.packed(picture(0))
     sender.send(0, origin=1000)
     tuning.packed(picture(3000))  # its packets are not out yet
@@ -300,7 +329,7 @@ async def test_run_of_a_real_sender_has_the_origin_that_is_told():
 
     transport = Transport()
     sender = RTCRtpSender(Three(), transport)
-    tuning = tune_sender(sender, 9, print, print)
+    tuning = tune_sender(sender, 9, print, print, lambda: None)
     codec = aiortc.rtcrtpparameters.RTCRtpCodecParameters("video/H264", 90_000, payloadType=100)
     parameters = aiortc.rtcrtpparameters.RTCRtpSendParameters(codecs=[codec])
     parameters.rtcp.cname, parameters.muxId = "name", "0"

@@ -21,7 +21,6 @@ def test_target_is_four_fifths_of_the_estimate_within_floor_and_ceiling():
     assert rate.estimate("a", 9_000_000, 1) == 2_000_000
     assert rate.estimate("a", 100_000, 2) == 150_000
     assert rate.estimate("a", -5, 3) == 150_000
-    assert rate.estimate_of("a") == 0 and rate.estimate_of("nobody") is None
 
 
 def test_small_moves_change_nothing():
@@ -146,6 +145,13 @@ def test_unrequested_keyframe_counts_for_the_interval():
     limiter = KeyframeLimiter(300 * MS)
     limiter.coded(0)  # the encoder was opened anew
     assert keyframes(limiter, {100}, 1000) == [300]
+
+
+def test_interval_is_free_only_once_it_is_past_whether_somebody_asks_or_not():
+    limiter = KeyframeLimiter(300 * MS)
+    assert limiter.free(0) and not limiter.due(0)
+    limiter.coded(0)
+    assert not limiter.free(299 * MS) and limiter.free(300 * MS)
 
 
 def test_packet_is_sent_again_at_most_six_times_then_a_keyframe_goes_out():

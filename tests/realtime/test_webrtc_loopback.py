@@ -49,6 +49,7 @@ async def connect(bench, codec):
         delay_id,
         lambda bps: bench.sink.bitrate_from(track, bps),
         track.request_keyframe,
+        lambda: bench.sink.target_bitrate(codec),
     )
     await server.setLocalDescription(await server.createAnswer())
     seen = raw_packets(browser)
