@@ -11,9 +11,11 @@ import asyncio
 import dataclasses
 import logging
 import os
-import time
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -22,25 +24,23 @@ import torch
 from models.contracts import System
 from realtime.backends import Backend, FrameBroken, choose
 from realtime.config import RenderConfig
-from realtime.errors import OverCapacity, RealtimeError, SessionClosed
+from realtime.errors import RealtimeError, SessionClosed
 from realtime.frame import Frame, FramePool
+from realtime.gaps import Gaps
+from realtime.loader import Loader
 from realtime.messages import RenderRequest
 from realtime.render_thread import (
     TESTCARD,
     LoadedModel,
     ModelInfo,
     Painter,
-    Recent,
     Viewpoint,
     load_system,
     load_test_card,
 )
 from realtime.stats import Window
+from realtime.thumbnails import Thumbnails
 
-THUMBNAILS = 256  # kept
-WAITING_THUMBNAILS = 64
-THUMBNAIL_PATIENCE_S = 0.4  # after so long a thumbnail may cost a frame, at most one so often
-IDLE_S = 0.25  # no frame for so long: nobody is waiting for the next one
 CLOSE_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class NoFreeSlot(RealtimeError):
 class _Session:
     pools: dict[int, FramePool]  # by resolution: the one in use, then those to come
     view: Viewpoint = field(default_factory=Viewpoint)
+    model: str = ""  # what it is about to show, or shows
 
 
 def _cores() -> int:
@@ -94,31 +95,26 @@ class Engine:
         self._closed = True
         self._render_ms = Window()
         self._frames = self._broken = self._no_slot = 0
-        self._in_flight = 0
-        self._last_end_ns = self._last_due_ns = self._interval_ns = 0
-        self._thumbnails: Recent[tuple[str, int, int, float], bytes] = Recent(THUMBNAILS)
-        self._thumbnail_ns = 0  # what one has cost lately
-        self._last_costly_ns = 0  # when a thumbnail was last made at the expense of frames
-        self._waiting = 0
+        self._pinning = threading.Lock()  # what is pinned does not change while models are dropped
+        self._asked: Counter[str] = Counter()  # by those who load them just now
+        self._gaps = Gaps()
 
     async def __aenter__(self) -> Self:
         self._backend: Backend = choose(self.config.backend, self.config.device)
         self._render_pool = ThreadPoolExecutor(
             1, "stylewire-render", torch.set_num_threads, (self.threads,)
         )
-        self._load_pool = ThreadPoolExecutor(1, "stylewire-load", torch.set_num_threads, (1,))
-        self._loading = asyncio.Lock()
-        self._thumbnailing = asyncio.Lock()
-        self._frame_ended = asyncio.Event()
+        self._loader: Loader[ModelInfo] = Loader(lambda: torch.set_num_threads(1))
+        self._thumbnails = Thumbnails(self._gaps, self.info, self._draw_thumbnail)
         self._closed = False
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closed = True
-        self._frame_ended.set()
+        self._thumbnails.look_again()
         for session in list(self._sessions):
             await self.close(session)
-        self._load_pool.shutdown(wait=False, cancel_futures=True)
+        self._loader.close()
         freed = self._render_pool.submit(self._painter.clear)
         self._render_pool.shutdown(wait=False)
         try:
@@ -142,27 +138,54 @@ class Engine:
     async def load(self, model: str, resolution: int) -> ModelInfo:
         """Build and warm up `model` for pictures of `resolution`, beside the running stream.
 
-        Returns at once if it is loaded. Cancelling leaves the loader to finish by itself.
+        Returns at once if it is loaded. Who asks for the same model shares one load; cancelling
+        leaves the loader to finish by itself. The model stays until `open` can say who shows it,
+        if that is called next.
 
         Raises:
             ModelError: It does not exist, is damaged or draws nothing; one sentence.
+            SessionClosed: The engine was closed meanwhile.
         """
         self._check_open()
-        async with self._loading:
+        with self._pinned_meanwhile(model):
+            if model == TESTCARD:
+                return await self._load_card(resolution)
             known = self.info(model)
-            if known is not None and model != TESTCARD:
+            if known is not None:
                 return known
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._load_pool, self._load, model, resolution)
+            job = self._loader.submit(model, lambda: self._load(model, resolution))
+            # Shielded, since others may wait for it too.
+            return await asyncio.shield(asyncio.wrap_future(job))
+
+    async def _load_card(self, resolution: int) -> ModelInfo:
+        """A few milliseconds per size, and not in the queue of the models that take seconds."""
+        loaded = await asyncio.to_thread(load_test_card, resolution)
+        self._check_open()
+        known = self.info(TESTCARD)
+        if known is not None:
+            return known
+        await asyncio.wrap_future(self._render_pool.submit(self._adopt, loaded))
+        return loaded.info
+
+    @contextmanager
+    def _pinned_meanwhile(self, model: str) -> Iterator[None]:
+        """Until the caller's next step is over, so that `open` can follow."""
+        with self._pinning:
+            self._asked[model] += 1
+        try:
+            yield
+        finally:
+            asyncio.get_running_loop().call_soon(self._unpin, model)
+
+    def _unpin(self, model: str) -> None:
+        with self._pinning:
+            self._asked[model] -= 1
+            self._asked += Counter()  # drops the zeros
 
     def _load(self, model: str, resolution: int) -> ModelInfo:
-        loaded: LoadedModel
-        if model == TESTCARD:
-            loaded = load_test_card(resolution)
-        else:
-            loaded = load_system(model, self._system, self._backend, resolution)
-        if self._closed:
-            raise SessionClosed("the engine was closed while a model was loading.")
+        """In the loader thread."""
+        loaded = load_system(model, self._system, self._backend, resolution, self._check_open)
+        self._check_open()
         self._render_pool.submit(self._adopt, loaded).result()
         return loaded.info
 
@@ -173,18 +196,27 @@ class Engine:
 
     def _adopt(self, loaded: LoadedModel) -> None:
         """In the render thread: from the next frame on the model can be drawn."""
-        self._painter.add(loaded, {s.view.model for s in list(self._sessions.values())})
+        with self._pinning:
+            sessions = list(self._sessions.values())
+            shown = {name for s in sessions for name in (s.model, s.view.model)}
+            dropped = self._painter.add(loaded, {self.config.model, *self._asked, *shown})
+        del dropped  # outside of the lock: that frees their memory
         # Parts of torch keep one number of threads for the whole process, and the loader has just
         # said its own: say ours again.
         torch.set_num_threads(self.threads)
 
-    async def open(self, session: str, resolution: int) -> None:
+    async def open(self, session: str, resolution: int, *, model: str = "") -> None:
         """Give `session` its frame slots of this size; again for a further size, before a switch.
 
         The old size's slots are given up with the first frame of the new size.
+
+        Args:
+            model: What it will show: once loaded it stays loaded, and so does what is shown now.
         """
         self._check_open()
-        state = self._sessions.setdefault(session, _Session({}))
+        with self._pinning:
+            state = self._sessions.setdefault(session, _Session({}))
+            state.model = model or state.model
         pool = state.pools.pop(resolution, None)
         # The newest is last: drawing at its size is what ends the others.
         state.pools[resolution] = pool or FramePool(resolution, resolution, self.config.slots)
@@ -192,6 +224,7 @@ class Engine:
     async def close(self, session: str) -> None:
         """Give up the session's slots and all that is remembered of it. Does nothing twice."""
         state = self._sessions.pop(session, None)
+        self._gaps.forget(session)
         if state is not None:
             for pool in state.pools.values():
                 pool.close()
@@ -212,7 +245,7 @@ class Engine:
         if session is None:
             raise SessionClosed(f"session {request.session!r} is not open in the engine.")
         frame = self._slot(session, request)
-        self._in_flight += 1
+        self._gaps.begun()
         job = self._render_pool.submit(self._painter.paint, request, frame, session.view)
         try:
             await asyncio.wrap_future(job)
@@ -223,8 +256,10 @@ class Engine:
             self._broken += isinstance(error, FrameBroken)
             raise
         finally:
-            self._in_flight -= 1
-            self._note_pace(request)
+            self._gaps.ended(request.session, request.tick)
+            if request.session not in self._sessions:  # closed meanwhile
+                self._gaps.forget(request.session)
+            self._thumbnails.look_again()
         self._frames += 1
         self._render_ms.add((frame.stamps["rendered"] - frame.stamps["sampled"]) / 1e6)
         return frame
@@ -246,68 +281,26 @@ class Engine:
             raise NoFreeSlot(f"all {pool.slots} frame slots are held; a sink does not keep up.")
         return frame
 
-    def _note_pace(self, request: RenderRequest) -> None:
-        """Remember when frames come, so that thumbnails can be made between them."""
-        due = request.tick.deadline_ns
-        self._interval_ns, self._last_due_ns = max(0, due - self._last_due_ns), due
-        self._last_end_ns = time.monotonic_ns()
-        self._frame_ended.set()
-
     async def thumbnail(self, model: str, seed: int, size: int = 64, psi: float = 0.7) -> bytes:
         """A small picture of `seed` as JPEG, made between frames where there is room.
 
+        Looking at a menu loads nothing: only models that are loaded have thumbnails.
+
         Raises:
-            ModelError: The model cannot be loaded.
-            FrameBroken: It drew nothing.
+            SignalingError: 409 `not_loaded`.
+            FrameBroken: The model drew nothing.
             OverCapacity: Too many are being waited for.
+            SessionClosed: The engine is closed.
         """
-        key = (model, seed, size, psi)
-        made = self._thumbnails.get(key)
-        if made is not None:
-            return made
-        if self._waiting >= WAITING_THUMBNAILS:
-            raise OverCapacity(f"{WAITING_THUMBNAILS} thumbnails are waiting already; ask later.")
-        self._waiting += 1
-        try:
-            async with self._thumbnailing:
-                made = self._thumbnails.get(key)
-                if made is None:
-                    made = await self._make_thumbnail(model, seed, size, psi)
-                    self._thumbnails.put(key, made)
-                return made
-        finally:
-            self._waiting -= 1
-
-    async def _make_thumbnail(self, model: str, seed: int, size: int, psi: float) -> bytes:
-        await self.load(model, size)
-        asked_ns = time.monotonic_ns()
-        while not self._room(time.monotonic_ns(), asked_ns):
-            self._check_open()
-            self._frame_ended.clear()
-            try:
-                await asyncio.wait_for(self._frame_ended.wait(), IDLE_S)
-            except TimeoutError:
-                continue
         self._check_open()
-        begin = time.monotonic_ns()
-        job = self._render_pool.submit(self._painter.thumbnail, model, seed, psi, size)
-        made = await asyncio.wrap_future(job)
-        cost = time.monotonic_ns() - begin
-        self._thumbnail_ns = (self._thumbnail_ns + cost) // 2 if self._thumbnail_ns else cost
-        return made
+        return await self._thumbnails.get(model, seed, psi, size)
 
-    def _room(self, now_ns: int, asked_ns: int) -> bool:
-        """Whether a thumbnail fits before the next frame is due, or has waited long enough."""
-        if not self._sessions or now_ns - self._last_end_ns > IDLE_S * 1e9:
-            return True
-        next_due_ns = self._last_due_ns + self._interval_ns
-        if not self._in_flight and now_ns + self._thumbnail_ns < next_due_ns:
-            return True
-        oldest_ns = max(asked_ns, self._last_costly_ns)
-        if now_ns - oldest_ns > THUMBNAIL_PATIENCE_S * 1e9:
-            self._last_costly_ns = now_ns
-            return True
-        return False
+    async def _draw_thumbnail(
+        self, model: str, seed: int, psi: float, size: int
+    ) -> tuple[bytes, int]:
+        self._check_open()
+        job = self._render_pool.submit(self._painter.thumbnail, model, seed, psi, size)
+        return await asyncio.wrap_future(job)
 
     def stats(self) -> dict[str, Any]:
         """Counters and times since the start, plain data."""
@@ -319,7 +312,7 @@ class Engine:
             "frames": self._frames,
             "broken": self._broken,
             "no_slot": self._no_slot,
-            "in_flight": self._in_flight,
+            "in_flight": self._gaps.in_flight,
             "render_ms": self._render_ms.summary(),
             "sessions": len(self._sessions),
             "slots": sum(pool.slots for pool in pools),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Set
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -20,13 +20,13 @@ from models.contracts import Identity, MotionSource, System
 from models.errors import ModelError
 from realtime import barcode
 from realtime.backends import Backend, FrameBroken, Renderer
-from realtime.errors import RealtimeError
+from realtime.errors import RealtimeError, SessionClosed
 from realtime.frame import Frame
 from realtime.messages import Look, RenderRequest
 from realtime.test_card import TestCard
 
 TESTCARD = "testcard"
-LOADED_MODELS = 4  # beyond it the least recently drawn one that no session shows is dropped
+LOADED_MODELS = 4  # beyond it the least recently drawn one that is not pinned is dropped
 IDENTITIES = 64
 JPEG_QUALITY = 85
 WARM_UP_FRAMES = 3  # the first allocates and plans, the second still fills caches
@@ -36,7 +36,7 @@ V = TypeVar("V")
 log = logging.getLogger(__name__)
 
 
-class Recent(Generic[K, V]):
+class Lru(Generic[K, V]):
     """A dictionary of the `size` most recently used entries."""
 
     def __init__(self, size: int) -> None:
@@ -95,8 +95,8 @@ IdentityKey = tuple[str, int, float]  # model, seed, psi
 class Viewpoint:
     """What the render thread remembers of one session. Never shared with another."""
 
-    sources: Recent[tuple[str, int], MotionSource] = field(default_factory=lambda: Recent(4))
-    moment: Recent[IdentityKey, Identity] = field(default_factory=lambda: Recent(8))
+    sources: Lru[tuple[str, int], MotionSource] = field(default_factory=lambda: Lru(4))
+    moment: Lru[IdentityKey, Identity] = field(default_factory=lambda: Lru(8))
     model: str = ""  # drawn last
 
 
@@ -109,23 +109,32 @@ def load_test_card(resolution: int) -> LoadedModel:
 
 
 def load_system(
-    name: str, load: Callable[[str], System], backend: Backend, resolution: int
+    name: str,
+    load: Callable[[str], System],
+    backend: Backend,
+    resolution: int,
+    check: Callable[[], None] = lambda: None,
 ) -> LoadedModel:
     """Build and warm up a model: what it draws is finite and the next frame is as fast as any.
 
+    Args:
+        check: Called between the stages; what it raises ends the work and is raised.
     Raises:
         ModelError: It cannot be built, has no motion of its own, or draws no picture.
     """
     try:
         system = load(name)
+        check()
         begin = time.monotonic_ns()
         renderer = backend.prepare(system.synthesizer)
+        check()
         out = np.empty((resolution * 3 // 2, resolution), np.uint8)
         identity, source = system.identity(seed=0, psi=0.7), system.motion(seed=0)
         for k in range(WARM_UP_FRAMES):
             renderer.render(identity, source.sample(k / 25), out)
+            check()
         warmup_ms = (time.monotonic_ns() - begin) / 1e6
-    except ModelError:
+    except (ModelError, SessionClosed):
         raise
     except Exception as error:  # the outer edge of the loader's job: whatever a model's code raises
         log.exception("loading %r", name)
@@ -142,8 +151,8 @@ class Painter:
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._identities: Recent[IdentityKey, Identity] = Recent(IDENTITIES)
-        self._cards: Recent[int, TestCard] = Recent(5)  # one per resolution on offer
+        self._identities: Lru[IdentityKey, Identity] = Lru(IDENTITIES)
+        self._cards: Lru[int, TestCard] = Lru(5)  # one per resolution on offer
 
     @property
     def identities(self) -> int:
@@ -153,12 +162,18 @@ class Painter:
     def infos(self) -> dict[str, ModelInfo]:
         return {name: model.info for name, model in list(self._models.items())}
 
-    def add(self, model: LoadedModel, shown: set[str]) -> None:
-        """Take a loaded model in; drop the oldest ones beyond the limit that are not in `shown`."""
+    def add(self, model: LoadedModel, pinned: Set[str]) -> list[LoadedModel]:
+        """Take a loaded model in and drop the least recently drawn ones beyond the limit.
+
+        Args:
+            pinned: Names that stay, even if they are more than LOADED_MODELS.
+        Returns:
+            What was dropped: freeing it takes a moment, and is up to the caller.
+        """
         self._models[model.info.name] = model
-        spare = [n for n in self._models if n not in shown and n != model.info.name]
-        for name in spare[: max(0, len(self._models) - LOADED_MODELS)]:
-            del self._models[name]
+        spare = [n for n in self._models if n not in pinned and n != model.info.name]
+        beyond = max(0, len(self._models) - LOADED_MODELS)
+        return [self._models.pop(name) for name in spare[:beyond]]
 
     def clear(self) -> None:
         """Free everything, in the thread that used it."""
@@ -187,12 +202,13 @@ class Painter:
             barcode.stamp(frame.planes[0], request.tick.index)
         frame.stamps["rendered"] = time.monotonic_ns()
 
-    def thumbnail(self, name: str, seed: int, psi: float, size: int) -> bytes:
-        """One picture at motion time 0 as JPEG.
+    def thumbnail(self, name: str, seed: int, psi: float, size: int) -> tuple[bytes, int]:
+        """One picture at motion time 0 as JPEG, and the nanoseconds that it took.
 
         Raises:
             ModelError, FrameBroken: As `paint`.
         """
+        begin = time.monotonic_ns()
         model = self._model(name)
         if model.system is None or model.renderer is None:
             i420 = np.empty((size * 3 // 2, size), np.uint8)
@@ -205,7 +221,7 @@ class Painter:
         done, coded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
         if not done:
             raise RealtimeError(f"no JPEG could be made of {size}x{size} pixels.")
-        return coded.tobytes()
+        return coded.tobytes(), time.monotonic_ns() - begin
 
     def _model(self, name: str) -> LoadedModel:
         model = self._models.get(name)

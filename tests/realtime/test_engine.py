@@ -94,7 +94,7 @@ async def test_motion_is_sampled_in_the_one_render_thread_and_loading_in_another
         for k in range(3):
             (await engine.render(request(index=k, t=-k / 7))).release()
         drawn = system.synthesizer.calls[len(warm_up) :]
-    assert set(warm_up) == {"stylewire-load_0"}
+    assert set(warm_up) == {"stylewire-load"}
     assert set(drawn) == {"stylewire-render_0"}
     assert [source.asked for source in system.sources[1:]] == [[0.0, -1 / 7, -2 / 7]]
 
@@ -425,6 +425,8 @@ async def test_loaded_models_are_bounded_and_those_shown_stay():
 async def test_thumbnails_are_jpegs_of_the_seed_and_remembered():
     system = TinySystem()
     async with engine_of(system) as engine:
+        await engine.load("tiny", 48)
+        await engine.load("testcard", 64)
         jpeg = await engine.thumbnail("tiny", 5, size=48, psi=1.0)
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
         assert picture.shape == (48, 48, 3)
