@@ -88,7 +88,8 @@ class Session:
         is raised, in an ExceptionGroup, after the viewers were told.
         """
         try:
-            await self._engine.open(self.id, self.live.controls.resolution)
+            controls = self.live.controls
+            await self._engine.open(self.id, controls.resolution, model=controls.model)
             self._sink = WebRtcSink(self._config.stream, on_stats=self.reports.coded)
             try:
                 await self._attend()
@@ -272,7 +273,7 @@ class Session:
             self._announce(f"Warming up {new.model} at {new.resolution} px; the stream goes on.")
         try:
             await self._engine.load(new.model, new.resolution)
-            await self._engine.open(self.id, new.resolution)
+            await self._engine.open(self.id, new.resolution, model=new.model)
         except (ModelError, RealtimeError) as error:
             stays = f"{old.model} at {old.resolution} px stays."
             self.broadcast(_notice("error", f"{_sentence(error)} {stays}"))
