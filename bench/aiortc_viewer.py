@@ -27,6 +27,7 @@ if not __package__:  # run as a file
 from realtime import barcode
 
 FIRST_PICTURE_S = 20.0
+TAIL_S = 0.4  # for the last pictures, and their stamps, which come four times a second
 
 
 def _luma(frame: Any) -> np.ndarray:
@@ -62,8 +63,7 @@ async def watch(url: str, codec: str, controls: dict[str, Any], seconds: float) 
                 if response.status != 200:
                     raise SystemExit(f"the offer was refused: {answer.get('message', answer)}")
         await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
-        rows = await _pictures(transceiver.receiver.track, seconds)
-        await asyncio.sleep(0.4)  # the last stamps come four times a second
+        rows = await _pictures(transceiver.receiver.track, seconds + TAIL_S)
     finally:
         await pc.close()
     ids = {name: answer[name] for name in ("session", "viewer")}

@@ -3,7 +3,7 @@
     python bench/stock_server.py --port 8081        prints "ready PORT"; 0 takes a free port
 
 The same test picture with the same number in it as ours, drawn in a thread on a fixed schedule
-(a late tick is skipped and counted), the newest picture in a one-slot mailbox, an rgb24 frame for
+(a late tick is skipped), the newest picture in a one-slot mailbox, an rgb24 frame for
 each recv(); conversion, encoding, rate and sending are aiortc's. The conversion from the test
 card's I420 to RGB is not billed to it: its clock starts when the RGB picture is complete.
 """
@@ -45,8 +45,7 @@ class StockTrack(MediaStreamTrack):
 
     def __init__(self, size: int, fps: float) -> None:
         super().__init__()
-        self.stamps: dict[int, tuple[int, int, int]] = {}  # number: due, drawing began, complete
-        self.dropped = 0
+        self.stamps: dict[int, tuple[int, int]] = {}  # number: due, complete
         self._size, self._fps = size, fps
         self._draw_loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
@@ -63,15 +62,13 @@ class StockTrack(MediaStreamTrack):
             due = origin + round(number * 1e9 / self._fps)
             behind = (time.monotonic_ns() - due) * self._fps / 1e9
             if behind >= 1:
-                self.dropped += math.floor(behind)
                 number += math.floor(behind)
                 continue
             time.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
-            began = time.monotonic_ns()
             card.draw(number / self._fps, i420)
             barcode.stamp(i420[: self._size], number)
             picture = cv2.cvtColor(i420, cv2.COLOR_YUV2RGB_I420)
-            self.stamps[number] = (due, began, time.monotonic_ns())
+            self.stamps[number] = (due, time.monotonic_ns())
             if len(self.stamps) > KEPT_STAMPS:
                 del self.stamps[next(iter(self.stamps))]
             self._draw_loop.call_soon_threadsafe(self._put, number, picture)
@@ -134,7 +131,7 @@ class StockServer:
     async def stamps(self, request: web.Request) -> web.Response:
         _, track = self._sessions[request.match_info["session"]]
         rows = [[number, *times] for number, times in list(track.stamps.items())]
-        return web.json_response({"stamps_ns": rows, "dropped": track.dropped})
+        return web.json_response({"stamps_ns": rows})
 
     async def leave(self, request: web.Request) -> web.Response:
         await self._end(request.match_info["session"])

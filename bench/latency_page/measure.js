@@ -1,6 +1,7 @@
 // Evaluated in a blank page of the measured server's origin: plays one stream and records every
-// presented frame. Called with { codec, controls, seconds, gather, reader }, gives plain data back.
-async ({ codec, controls, seconds, gather, reader }) => {
+// presented frame. Called with { codec, controls, seconds, warmup, gather, reader }, both times in
+// seconds from the first picture on; gives plain data back.
+async ({ codec, controls, seconds, warmup, gather, reader }) => {
   const { makeReader } = await import(reader);
   const video = document.createElement('video');
   Object.assign(video, { autoplay: true, muted: true, playsInline: true });
@@ -15,10 +16,8 @@ async ({ codec, controls, seconds, gather, reader }) => {
     rows.push({
       number: read(video),
       presented: frame.presentationTime,
-      expected: frame.expectedDisplayTime,
       received: frame.receiveTime ?? null,
       called,
-      count: frame.presentedFrames,
     });
   };
   video.requestVideoFrameCallback(onFrame);
@@ -56,14 +55,16 @@ async ({ codec, controls, seconds, gather, reader }) => {
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   while (!rows.length && performance.now() - begun < 20000) await sleep(5);
   if (!rows.length) throw new Error('no picture within 20 s');
-  const end = performance.now() + seconds * 1000;
-  while (performance.now() < end) {
+  const received = async () => [...(await pc.getStats()).values()].find((report) => report.type === 'inbound-rtp');
+  const first = performance.now();
+  let atStart = null; // the measured window's two ends, for the rate between them
+  while (performance.now() < first + seconds * 1000) {
+    if (!atStart && performance.now() >= first + warmup * 1000) atStart = await received();
     if (channel.readyState === 'open') channel.send(JSON.stringify({ type: 'ping', t: performance.now() }));
     await sleep(100);
   }
-  await sleep(400); // the last stamps come four times a second
-  const reports = [...(await pc.getStats()).values()];
-  const inbound = reports.find((report) => report.type === 'inbound-rtp') ?? {};
+  const atEnd = await received();
+  await sleep(400); // the last pictures, and their stamps, which come four times a second
   pc.close();
-  return { rows, clocks, stamps, begun, session: answer.session, viewer: answer.viewer, inbound };
+  return { rows, clocks, stamps, begun, session: answer.session, viewer: answer.viewer, atStart, atEnd };
 }
