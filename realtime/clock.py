@@ -24,7 +24,8 @@ class FrameCounters:
     late: Shown, but finished after the next tick's deadline (after its own interval). A part of
         shown.
     dropped: Never drawn: already more than one interval past when its turn came, or no slot was
-        free.
+        free. Where there is an encoder behind the clock, `Reports.counters` adds the frames that it
+        never took.
     repeated: Drawn but refused (a broken picture), so that the previous one was shown again.
     """
 
@@ -81,14 +82,6 @@ class FrameClock:
     def interval_ns(self) -> int:
         return NS * self._fps.denominator // self._fps.numerator
 
-    @property
-    def due(self) -> int:
-        return self.counters.due
-
-    @property
-    def dropped(self) -> int:
-        return self.counters.dropped
-
     def time_at(self, now_ns: int) -> float:
         """Presentation time, in seconds, at the monotonic time `now_ns`."""
         return (now_ns - self._origin_ns) / NS
@@ -110,6 +103,14 @@ class FrameClock:
         self.counters.late += late
         return late
 
+    def resume(self, now_ns: int) -> None:
+        """Go on after a pause in which nobody asked for ticks: those until `now_ns` were not due.
+
+        They are counted as nothing. Presentation time has gone on meanwhile, so `t` and `pts` of
+        the next tick follow the last ones at their distance in real time.
+        """
+        self._next = max(self._next, self._first_from(now_ns))
+
     def retime(self, fps: float | Fraction, now_ns: int) -> None:
         """Change the rate, if it differs; the next tick comes one new interval after the last.
 
@@ -129,15 +130,17 @@ class FrameClock:
 
     def _skip(self, now_ns: int) -> None:
         """Drop the ticks whose successor's deadline is before `now_ns`."""
-        since = now_ns - self._origin_ns - self._anchor_ns
-        p, q = self._fps.numerator, self._fps.denominator
-        # Tick anchor + k is kept while since <= (k + 1) * NS * q / p, so the first kept k is this:
-        first = -(-since * p // (NS * q)) - 1
-        skipped = self._anchor_index + first - self._next
+        skipped = self._first_from(now_ns) - 1 - self._next
         if skipped > 0:
             self._next += skipped
             self.counters.due += skipped
             self.counters.dropped += skipped
+
+    def _first_from(self, now_ns: int) -> int:
+        """Index of the first tick whose deadline is not before `now_ns`."""
+        since = now_ns - self._origin_ns - self._anchor_ns
+        p, q = self._fps.numerator, self._fps.denominator
+        return self._anchor_index - (-since * p // (NS * q))
 
     def _tick(self, index: int) -> Tick:
         p, q = self._fps.numerator, self._fps.denominator

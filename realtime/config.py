@@ -82,6 +82,8 @@ class ServerConfig(_Strict):
     port: int = 8080
     max_sessions: int = 8
     max_viewers: int = 64  # per session
+    offers_per_s: float = 10.0  # from one address; beyond it, and the burst, 429
+    offers_burst: int = 20
     offer_bytes: int = 32_768
     offer_sections: int = 4
     offer_candidates: int = 32
@@ -95,3 +97,5 @@ class ServerConfig(_Strict):
         _within(self, "port", 0, 65535)
         _within(self, "max_sessions", 1, 1024)
         _within(self, "max_viewers", 1, 1024)
+        _within(self, "offers_per_s", 0.01, 1e6)
+        _within(self, "offers_burst", 1, 1_000_000)

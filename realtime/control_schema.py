@@ -281,7 +281,6 @@ class RateLimit:
         self._rate = rate
         self._tokens = float(rate)
         self._seen_ns = now_ns
-        self.refused = 0
 
     def check(self, now_ns: int) -> None:
         """Take one token.
@@ -293,7 +292,6 @@ class RateLimit:
         self._tokens = min(self._rate, self._tokens + gained)
         self._seen_ns = max(self._seen_ns, now_ns)
         if self._tokens < 1:
-            self.refused += 1
             raise ControlError(
                 "too_many", f"More than {self._rate:g} messages a second: the rest is ignored."
             )

@@ -28,12 +28,15 @@ class EncoderFailed(RealtimeError):
 class SignalingError(RealtimeError):
     """A client's message is refused. `status` is the HTTP status, its text one sentence for people.
 
-    `code` is a stable name of the reason, for programs.
+    `code` is a stable name of the reason, for programs; `retry_s` says after how many seconds the
+    same may be asked again, 0 if that is not known.
     """
 
-    def __init__(self, message: str, status: int = 400, code: str = "bad_request") -> None:
+    def __init__(
+        self, message: str, status: int = 400, code: str = "bad_request", *, retry_s: int = 0
+    ) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.retry_s = status, code, retry_s
 
 
 class OverCapacity(SignalingError):

@@ -59,10 +59,15 @@ async def frame_loop(
     *,
     session: str,
     barcode: bool = False,
+    watched: asyncio.Event | None = None,
     now_ns: Callable[[], int] = time.monotonic_ns,
     sleep_until: Callable[[int], Awaitable[None]] = sleep_until,
 ) -> NoReturn:
     """Draw and offer frames until cancelled. `clock.counters` says what became of every tick.
+
+    Args:
+        watched: While it is not set nobody would see a frame, so none is drawn and no tick is due.
+            Time goes on: the next picture is of its own moment, as after any gap.
 
     Cancellation: clean at each await; a frame on its way gives its slot back.
 
@@ -71,6 +76,9 @@ async def frame_loop(
     """
     broken = 0
     while True:
+        if watched is not None and not watched.is_set():
+            await watched.wait()
+            clock.resume(now_ns())
         if exact_fps(live.fps) != clock.fps:
             clock.retime(live.fps, now_ns())
         tick = clock.next_tick(now_ns())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from realtime.clock import FrameClock, FrameCounters
@@ -19,21 +19,51 @@ ROW_STAMPS = ("due", "sampled", "rendered", "encoded", "sent")
 
 
 class Reports:
-    """A session's numbers. `beat` once a second; the rest may be asked at any time."""
+    """A session's numbers. `beat` once a second; the rest may be asked at any time.
 
-    def __init__(self, engine: Engine, live: LiveControls) -> None:
+    Where two codecs are in use, one speaks for both: the first that has a viewer. Each frame is
+    measured once, however many encode or watch it.
+
+    Args:
+        drawing: How many sessions draw at present, this one included.
+    """
+
+    def __init__(self, engine: Engine, live: LiveControls, drawing: Callable[[], int]) -> None:
         self.times = StageTimes()
         self.clock: FrameClock | None = None
-        self._engine, self._live = engine, live
+        self.sink: WebRtcSink | None = None
+        self._engine, self._live, self._drawing = engine, live, drawing
         self._recent = Recent()
+        self._primary: str | None = None  # the codec that speaks for the session
+        self._overwritten: dict[str, int] = {}  # by codec, as last seen
+        self._replaced = 0
+        self._measured = self._sent = -1  # the newest index counted
 
-    @property
     def counters(self) -> dict[str, int]:
-        return (self.clock.counters if self.clock else FrameCounters()).as_dict()
+        """The clock's counters; a frame that the encoder never got is dropped like any other."""
+        counts = (self.clock.counters if self.clock else FrameCounters()).as_dict()
+        counts["dropped"] += self._never_coded()
+        return counts
+
+    def _never_coded(self) -> int:
+        """Frames replaced by newer ones before the encoder took them, since the beginning."""
+        lanes = self.sink.stats() if self.sink else []
+        watched = [lane.codec for lane in lanes if lane.viewers]
+        if self._primary is None and watched:
+            self._primary = watched[0]
+        for lane in lanes:
+            if lane.codec == self._primary:
+                self._replaced += max(0, lane.overwritten - self._overwritten.get(lane.codec, 0))
+            self._overwritten[lane.codec] = lane.overwritten
+        if watched and self._primary not in watched:
+            self._primary = watched[0]
+        return self._replaced
 
     def coded(self, codec: str, coded: Coded) -> None:
         """A picture was coded; the sink's `on_stats`."""
-        self.times.add(coded.stamps)
+        if self._primary in (None, codec) and coded.index > self._measured:
+            self._measured = coded.index
+            self.times.add(coded.stamps)
 
     def begin(self, viewer: Viewer) -> None:
         """From now on `viewer` is counted."""
@@ -42,7 +72,7 @@ class Reports:
     def beat(self, viewers: Collection[Viewer]) -> None:
         """Note where the counters stand, so that rates are of the last seconds."""
         now_ns = time.monotonic_ns()
-        self._recent.push(now_ns, self.counters)
+        self._recent.push(now_ns, self.counters())
         for viewer in viewers:
             if viewer.track is not None:
                 track = viewer.track
@@ -63,16 +93,18 @@ class Reports:
             if wire is None or not all(name in row.stamps for name in ROW_STAMPS):
                 continue
             ns = [row.stamps[name] for name in ROW_STAMPS]
-            self.times["send"].add((ns[4] - ns[3]) / 1e6)
-            self.times["total"].add((ns[4] - ns[0]) / 1e6)
+            if row.index > self._sent:
+                self._sent = row.index
+                self.times["send"].add((ns[4] - ns[3]) / 1e6)
+                self.times["total"].add((ns[4] - ns[0]) / 1e6)
             rows.append(
                 [wire, row.index, *(round(n / 1e6, 3) for n in ns), row.bytes, int(row.keyframe)]
             )
         return rows
 
-    def figures(self, viewer: Viewer, sink: WebRtcSink, viewers: int) -> dict[str, Any]:
+    def figures(self, viewer: Viewer, viewers: int) -> dict[str, Any]:
         """The "stats" message for one viewer."""
-        controls = self._live.controls
+        controls, sink = self._live.controls, self.sink
         seconds, sent = viewer.recent.since()
         info = self._engine.info(controls.model)
         clock, tuning = self.clock, viewer.tuning
@@ -84,28 +116,30 @@ class Reports:
             "fps": _per(sent.get("sent", 0), seconds),
             "render_ms": self._two("render"),
             "encode_ms": self._two("encode"),
-            "counters": self.counters,
+            "counters": self.counters(),
             "bitrate": int(8 * _per(sent.get("bytes", 0), seconds)),
-            "target_bitrate": sink.target_bitrate(viewer.codec),
+            "target_bitrate": sink.target_bitrate(viewer.codec) if sink else None,
             "estimate": tuning.estimate if tuning else None,
             "keyframes": tuning.keyframes if tuning else 0,
             "viewers": viewers,
             "on_time": round(on_time_ratio(self._recent.since()[1]), 4),
-            "bottleneck": bottleneck(self._load(viewer, sink, sent.get("overflows", 0))),
+            "bottleneck": bottleneck(self._load(viewer, sent.get("overflows", 0))),
             "model": controls.model,
             "trained": info.trained if info else None,
             "backend": self._engine.backend.name,
             "motion_t": motion_t,
         }
 
-    def snapshot(self, viewers: Collection[Viewer], sink: WebRtcSink) -> dict[str, Any]:
+    def snapshot(self, viewers: Collection[Viewer]) -> dict[str, Any]:
         """The session's part of `/stats`."""
         return {
             "controls": self._live.controls.as_dict(),
-            "counters": self.counters,
+            "counters": self.counters(),
             "on_time": round(on_time_ratio(self._recent.since()[1]), 4),
             "stages_ms": self.times.as_dict(),
-            "encoders": [dataclasses.asdict(lane) for lane in sink.stats()],
+            "encoders": [
+                dataclasses.asdict(lane) for lane in (self.sink.stats() if self.sink else [])
+            ],
             "viewers": [_viewer_snapshot(viewer) for viewer in viewers],
         }
 
@@ -113,8 +147,8 @@ class Reports:
         summary = self.times[stage].summary()
         return {"p50": summary["p50"], "p95": summary["p95"]}
 
-    def _load(self, viewer: Viewer, sink: WebRtcSink, overflows: int) -> Load:
-        times, controls = self.times, self._live.controls
+    def _load(self, viewer: Viewer, overflows: int) -> Load:
+        sink, times, controls = self.sink, self.times, self._live.controls
         return Load(
             interval=1000 / controls.fps,
             on_time=on_time_ratio(self._recent.since()[1]),
@@ -123,11 +157,12 @@ class Reports:
             render_p95=times["render"].percentile(95),
             encode_p50=times["encode"].percentile(50),
             encode_p95=times["encode"].percentile(95),
+            sessions=self._drawing(),
             ceiling=controls.bitrate,
-            target=sink.target_bitrate(viewer.codec) or 0,
+            target=(sink.target_bitrate(viewer.codec) if sink else None) or 0,
             loss=viewer.loss,
             overflows=overflows,
-            starved=viewer.track in sink.starved(),
+            starved=sink is not None and viewer.track in sink.starved(),
         )
 
 

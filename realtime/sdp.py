@@ -80,10 +80,6 @@ class Offer:
     def video(self) -> Section:
         return next(section for section in self.sections if section.kind == "video")
 
-    @property
-    def has_channel(self) -> bool:
-        return any(section.kind == "application" for section in self.sections)
-
 
 def _refuse(message: str, status: int = 400, code: str = "bad_offer") -> NoReturn:
     raise SignalingError(message, status=status, code=code)

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any, Never
 
-from models.errors import ModelError
 from realtime.clock import FrameClock
 from realtime.config import ServerConfig
 from realtime.controls import (
@@ -23,15 +23,14 @@ from realtime.controls import (
     Limits,
     LiveControls,
     Ping,
-    change_of,
     parse_message,
 )
 from realtime.engine import Engine
-from realtime.errors import OverCapacity, RealtimeError, SignalingError
+from realtime.errors import OverCapacity, SignalingError
 from realtime.frame_loop import frame_loop
-from realtime.mailbox import Mailbox
 from realtime.reports import Reports
 from realtime.sinks.webrtc import WebRtcSink
+from realtime.switches import SWITCHED, Switches, notice, sentence
 from realtime.viewer import Viewer, to_the_end
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,11 @@ log = logging.getLogger(__name__)
 FRAMES_EVERY_S = 0.25  # rows of frame stamps
 STATS_EVERY = 4  # of those
 COMPLAINT_NS = 1_000_000_000  # a flood is answered so often, not message by message
-SWITCHED = ("model", "resolution")  # controls that need the engine first
+STARVED = (
+    "Your connection takes less than the least that is sent, and others watch in better quality: "
+    "use a faster network, or begin a session of your own."
+)
+STATE_S = 0.033  # pages are told the controls at most so often; a dragged slider sends 60 a second
 
 
 class Session:
@@ -51,6 +54,7 @@ class Session:
         limits: What may be set.
         schema: The same as viewers are told it.
         barcode: Draw each frame's number into it, for measurements.
+        drawing: How many sessions of the server draw at present, this one included.
     """
 
     def __init__(
@@ -63,18 +67,22 @@ class Session:
         schema: list[dict[str, Any]],
         *,
         barcode: bool = False,
+        drawing: Callable[[], int] = lambda: 1,
     ) -> None:
         self.id = session_id
+        self.name = session_id[:6]  # for logs: whoever reads them may not join by it
         self.live = LiveControls(controls)
-        self.reports = Reports(engine, self.live)
+        self.reports = Reports(engine, self.live, drawing)
+        self.switches = Switches(session_id, engine, self.live, config.render.model, self)
         self.viewers: dict[str, Viewer] = {}
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.over = False
         self._config, self._engine, self._limits, self._barcode = config, engine, limits, barcode
         self._schema = schema
-        self._wanted: Mailbox[ControlChange] = Mailbox()
-        self._status = ""  # what newcomers are told, e.g. that a model is warming up
-        self._someone = asyncio.Event()  # a viewer has connected
+        self._watched = asyncio.Event()  # some viewer is connected
+        self._ever_watched = False
+        self._revision = 0  # of the controls, as pages are told them
+        self._news = asyncio.Event()  # some page does not know the newest
         self._traffic = asyncio.Event()  # a viewer came or went
         self._admitted = 0
 
@@ -91,6 +99,7 @@ class Session:
             controls = self.live.controls
             await self._engine.open(self.id, controls.resolution, model=controls.model)
             self._sink = WebRtcSink(self._config.stream, on_stats=self.reports.coded)
+            self.reports.sink = self._sink
             try:
                 await self._attend()
             finally:
@@ -110,17 +119,19 @@ class Session:
 
     def farewell(self) -> None:
         """Tell the viewers that the server is about to stop."""
-        self.broadcast(_notice("info", "The server is stopping."))
+        self.broadcast(notice("info", "The server is stopping."))
 
     async def _attend(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             tasks = [
-                group.create_task(self._frames(), name=f"frames {self.id}"),
-                group.create_task(self._switches(), name=f"switches {self.id}"),
-                group.create_task(self._reports(), name=f"reports {self.id}"),
+                group.create_task(self.switches.run(), name=f"switches {self.name}"),
+                group.create_task(self._frames(), name=f"frames {self.name}"),
+                group.create_task(self._states(), name=f"states {self.name}"),
+                group.create_task(self._reports(), name=f"reports {self.name}"),
             ]
-            self.ready.set_result(None)
+            if not self.ready.done():
+                self.ready.set_result(None)
             await self._until_over()
             self.over = True
             for task in tasks:
@@ -133,7 +144,7 @@ class Session:
             if self.viewers:
                 await self._traffic.wait()
                 continue
-            if self._admitted and not self._someone.is_set():
+            if self._admitted and not self._ever_watched:
                 return  # its only offer came to nothing
             try:
                 async with asyncio.timeout(self._config.linger_s):
@@ -158,7 +169,7 @@ class Session:
                 "begin a session of your own or come back later."
             )
         viewer = Viewer(secrets.token_urlsafe(9), codec, self._sink, self._config, self)
-        task = self._group.create_task(self._host(viewer, offer), name=f"viewer {viewer.id}")
+        task = self._group.create_task(self._host(viewer, offer), name=f"viewer {viewer.id[:6]}")
         self.viewers[viewer.id] = viewer
         self._admitted += 1
         self._traffic.set()
@@ -170,14 +181,15 @@ class Session:
         try:
             await viewer.run(offer)
         except Exception:
-            log.exception("session %s: viewer %s failed", self.id, viewer.id)
+            log.exception("session %s: viewer %s failed", self.name, viewer.id[:6])
 
     def _gone(self, viewer: Viewer) -> None:
         viewer.give_up()
         del self.viewers[viewer.id]
         self._traffic.set()
         if viewer.ended_because:
-            log.info("session %s: viewer %s ended: %s", self.id, viewer.id, viewer.ended_because)
+            ended = (self.name, viewer.id[:6], viewer.ended_because)
+            log.info("session %s: viewer %s ended: %s", *ended)
 
     def dismiss(self, viewer_id: str) -> bool:
         """End one viewer; says whether there was one."""
@@ -188,7 +200,17 @@ class Session:
 
     def connected(self, viewer: Viewer) -> None:
         self.reports.begin(viewer)
-        self._someone.set()
+        self._ever_watched = True
+        self._watched.set()
+
+    def left(self, viewer: Viewer) -> None:
+        """Draw no further picture if that was the last who saw them."""
+        if not any(other.is_connected for other in self.viewers.values()):
+            self._watched.clear()
+
+    @property
+    def is_watched(self) -> bool:
+        return self._watched.is_set()
 
     def opened(self, viewer: Viewer) -> None:
         controls = self.live.controls
@@ -204,8 +226,9 @@ class Session:
                 "fps": controls.fps,
             }
         )
-        if self._status:
-            viewer.send(_notice("info", self._status))
+        viewer.told = self._revision
+        for message in self.switches.news():
+            viewer.send(message)
 
     def heard(self, viewer: Viewer, message: str | bytes) -> None:
         now_ns = time.monotonic_ns()
@@ -225,10 +248,12 @@ class Session:
             case ControlChange():
                 self.change(parsed)
 
-    def broadcast(self, message: dict[str, Any]) -> None:
-        """To every viewer whose channel is open."""
-        for viewer in list(self.viewers.values()):
+    def broadcast(self, message: dict[str, Any]) -> bool:
+        """To every viewer whose channel is open; says whether there is one."""
+        there = [viewer for viewer in self.viewers.values() if viewer.is_open]
+        for viewer in there:
             viewer.send(message)
+        return bool(there)
 
     # ---- controls
 
@@ -239,7 +264,7 @@ class Session:
 
     def change(self, change: ControlChange) -> None:
         """Apply a checked change: numbers at once (they ramp), a model when it is warm."""
-        later = self._differs(change.only(*SWITCHED))
+        later = change.only(*SWITCHED)
         at_once = change.without(*SWITCHED)
         if at_once:
             before = self.live.controls
@@ -250,52 +275,38 @@ class Session:
             if after.bitrate != before.bitrate:
                 self._sink.set_rate(after.bitrate)
         if later:
-            waiting = self._wanted.get_nowait()
-            self._wanted.put(change_of({**(waiting.values if waiting else {}), **later.values}))
-        self.broadcast({"type": "state", "controls": self.live.controls.as_dict()})
+            self.switches.ask(later)
+        self.changed()
 
-    def _differs(self, change: ControlChange) -> ControlChange:
-        """`change`, or nothing if it asks for what is there and no switch is on its way."""
-        same = change.apply(self.live.controls) == self.live.controls
-        return change_of({}) if same and not self._status and not len(self._wanted) else change
+    def changed(self) -> None:
+        """Every page is to be told the controls, soon."""
+        self._revision += 1
+        self._news.set()
 
-    async def _switches(self) -> Never:
-        """Model and resolution: the engine first, the picture after."""
+    async def _states(self) -> Never:
+        """Tell each page the controls: the newest only, and when its channel has room for them.
+
+        So nobody's slider can fill somebody else's channel.
+        """
         while True:
-            await self._switch(await self._wanted.get())
-
-    async def _switch(self, wanted: ControlChange) -> None:
-        old = self.live.controls
-        new = wanted.apply(old)
-        if new == old:
-            return
-        if self._engine.info(new.model) is None:
-            self._announce(f"Warming up {new.model} at {new.resolution} px; the stream goes on.")
-        try:
-            await self._engine.load(new.model, new.resolution)
-            await self._engine.open(self.id, new.resolution, model=new.model)
-        except (ModelError, RealtimeError) as error:
-            stays = f"{old.model} at {old.resolution} px stays."
-            self.broadcast(_notice("error", f"{_sentence(error)} {stays}"))
-        else:
-            self.live.apply(wanted, self.now())
-            self.reports.times.clear()
-            if self._status:
-                self.broadcast(_notice("info", f"{new.model} is warm and shown now."))
-        finally:
-            self._status = ""
-        self.broadcast({"type": "state", "controls": self.live.controls.as_dict()})
-
-    def _announce(self, text: str) -> None:
-        self._status = text
-        self.broadcast(_notice("info", text))
+            await self._news.wait()
+            self._news.clear()
+            message = {"type": "state", "controls": self.live.controls.as_dict()}
+            behind = [v for v in self.viewers.values() if v.is_open and v.told != self._revision]
+            for viewer in behind:
+                if viewer.has_room:
+                    viewer.told = self._revision
+                    viewer.send(message)
+                else:
+                    self._news.set()  # it gets them later
+            await asyncio.sleep(STATE_S)
 
     # ---- frames
 
     async def _frames(self) -> Never:
         """Warm up, wait for the first viewer, draw. An offer that never connects costs no frame."""
-        await self._prepare()
-        await self._someone.wait()
+        await self.switches.ready.wait()
+        await self._watched.wait()
         controls = self.live.controls
         self.reports.clock = clock = FrameClock(controls.fps, time.monotonic_ns())
         self._sink.set_fps(controls.fps)
@@ -308,39 +319,26 @@ class Session:
                 self._sink,
                 session=self.id,
                 barcode=self._barcode,
+                watched=self._watched,
             )
         except Exception as error:
-            text = f"The picture has stopped: {_sentence(error)} Connect again."
+            text = f"The picture has stopped: {sentence(error)} Connect again."
             self.broadcast({"type": "error", "code": "session_failed", "message": text})
             await asyncio.sleep(0.05)  # for the channel to send it before the peers are closed
             raise
-
-    async def _prepare(self) -> None:
-        """Load what the session starts with; where that fails, what the server started with."""
-        wanted = self.live.controls
-        try:
-            if self._engine.info(wanted.model) is None:
-                self._announce(f"Warming up {wanted.model} at {wanted.resolution} px.")
-            await self._engine.load(wanted.model, wanted.resolution)
-        except (ModelError, RealtimeError) as error:
-            fallback = self._config.render.model
-            if wanted.model == fallback:
-                raise
-            await self._engine.load(fallback, wanted.resolution)
-            self.live.apply(change_of({"model": fallback}), self.now())
-            self._announce(f"{_sentence(error)} {fallback} is shown instead.")
-            self.broadcast({"type": "state", "controls": self.live.controls.as_dict()})
-        else:
-            self._status = ""
 
     # ---- reports
 
     async def _reports(self) -> Never:
         """To each page: its frames' stamps four times a second, figures once."""
         beat = 0
+        let_go: list[Viewer] = []
         while True:
             await asyncio.sleep(FRAMES_EVERY_S)
             beat += 1
+            for viewer in let_go:  # a beat after it was told, so that it was
+                viewer.leave("its connection takes less than the floor")
+            let_go = []
             viewers = list(self.viewers.values())
             for viewer in viewers:
                 rows = self.reports.rows(viewer)
@@ -349,15 +347,28 @@ class Session:
             if beat % STATS_EVERY == 0 and self.reports.clock is not None:
                 self.reports.beat(viewers)
                 for viewer in viewers:
-                    figures = self.reports.figures(viewer, self._sink, len(viewers))
-                    viewer.send(figures, droppable=True)
+                    viewer.send(self.reports.figures(viewer, len(viewers)), droppable=True)
+                let_go = self._starved(viewers)
+
+    def _starved(self, viewers: list[Viewer]) -> list[Viewer]:
+        """Tell those that take less than the least while others of their codec take more.
+
+        They no longer hold the rate down, so what they are sent would flood them for ever. One for
+        whom alone a codec is encoded stays: it gets the least that is sent.
+        """
+        short = set(self._sink.starved())
+        fed = {v.codec for v in viewers if v.is_connected and v.track not in short}
+        going = [v for v in viewers if v.track in short and v.codec in fed]
+        for viewer in going:
+            viewer.send({"type": "error", "code": "starved", "message": STARVED})
+        return going
 
     def stats(self) -> dict[str, Any]:
         """The session's part of `/stats`. Whoever reads that may not join by it: the id is cut."""
-        about = {"id": self.id[:6], "status": self._status, "over": self.over}
+        about = {"id": self.name, "status": self.switches.status, "over": self.over}
         if not self.ready.done():
             return about
-        return {**about, **self.reports.snapshot(list(self.viewers.values()), self._sink)}
+        return {**about, **self.reports.snapshot(list(self.viewers.values()))}
 
     def _models(self) -> list[dict[str, Any]]:
         """What a page lists: names, and what is known of those that are loaded."""
@@ -372,13 +383,3 @@ class Session:
                 row = {"trained": info.trained, "resolution": info.resolution, "note": note}
             rows.append({"name": name, **row})
         return rows
-
-
-def _notice(level: str, text: str) -> dict[str, Any]:
-    return {"type": "notice", "level": level, "text": text}
-
-
-def _sentence(error: BaseException) -> str:
-    """An error's text as a sentence: a capital first, a stop last."""
-    text = str(error).strip() or type(error).__name__
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

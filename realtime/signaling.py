@@ -13,8 +13,10 @@ A refusal is JSON: {"error": a stable code, "message": one sentence that says wh
 
 There is no log-in yet, so what a page of another origin could do is closed off: the Host header
 must be an address or this machine's own name (else a foreign name that resolves to 127.0.0.1 would
-be the same origin), Origin must be ours where a browser sends one, and bodies must be declared as
-JSON, which another origin cannot send without being asked first.
+be the same origin), Origin must be ours where a browser sends one, bodies must be declared as JSON,
+which another origin cannot send without being asked first, and what a browser says another site's
+page asks for is refused but for the page itself, since a picture alone would already cost a draw.
+Offers are limited per address.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ import hashlib
 import ipaddress
 import json
 import logging
+import math
 import re
 import socket
+import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -38,6 +42,7 @@ from aiohttp import web
 from models.errors import ModelError
 from realtime.config import ServerConfig
 from realtime.errors import RealtimeError, SignalingError
+from realtime.offer_limit import OfferLimit
 from realtime.sdp import quote
 
 log = logging.getLogger(__name__)
@@ -194,6 +199,7 @@ def application(desk: Desk) -> web.Application:
 class _Routes:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._offers = OfferLimit(desk.config.offers_per_s, desk.config.offers_burst)
         self._files = {
             path.name: (body := path.read_bytes(), TYPES[path.suffix], f'"{_digest(body)}"')
             for path in sorted(WEB.glob("*"))
@@ -201,6 +207,15 @@ class _Routes:
         }
 
     async def offer(self, request: web.Request) -> web.Response:
+        wait_s = self._offers.wait_s(request.remote or "", time.monotonic_ns())
+        if wait_s:
+            retry_s = math.ceil(wait_s)
+            raise SignalingError(
+                f"Too many offers came from your address; try again in {retry_s} s.",
+                429,
+                "too_many_offers",
+                retry_s=retry_s,
+            )
         if request.content_type != "application/json":
             raise SignalingError(
                 "Send the offer as JSON, with Content-Type: application/json.", 415, "not_json"
@@ -271,14 +286,14 @@ def _guard(bound: str) -> Any:
             _check_caller(request, bound)
             response = await handler(request)
         except SignalingError as error:
-            response = refusal(error.status, error.code, str(error))
+            response = refusal(error.status, error.code, str(error), error.retry_s)
         except web.HTTPException as error:
             response = _http_refusal(error)
         except (ModelError, RealtimeError) as error:
-            log.warning("%s %s: %s", request.method, request.path, error)
+            log.warning("%s %s: %s", request.method, _where(request), error)
             response = refusal(503, "unavailable", f"This cannot be done now: {error}")
         except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+            log.exception("%s %s failed", request.method, _where(request))
             response = refusal(500, "internal", "The server failed; its log says why. Try again.")
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
@@ -288,6 +303,13 @@ def _guard(bound: str) -> Any:
     return guard
 
 
+def _where(request: web.Request) -> str:
+    """The address for the log: the route's own form, since what callers put in it may be a secret
+    (a session's id) or, decoded, hold line ends."""
+    resource = request.match_info.route.resource
+    return quote(request.path) if resource is None else resource.canonical
+
+
 def _check_caller(request: web.Request, bound: str) -> None:
     host = request.headers.get("Host", "")
     if not host_allowed(host, bound):
@@ -295,6 +317,13 @@ def _check_caller(request: web.Request, bound: str) -> None:
             f"This server does not answer to the name {quote(host)}; open it by its address.",
             403,
             "foreign_host",
+        )
+    # A link to the page may stand anywhere. Of ports of one host browsers say "same-site".
+    if request.path != "/" and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        raise SignalingError(
+            "This request comes from another site's page; open the server's own page.",
+            403,
+            "foreign_site",
         )
     if request.method not in ("GET", "HEAD") and not origin_allowed(
         request.headers.get("Origin"), host
@@ -306,8 +335,9 @@ def _check_caller(request: web.Request, bound: str) -> None:
         )
 
 
-def refusal(status: int, code: str, message: str) -> web.Response:
-    headers = {"Retry-After": "2"} if status == 503 else {}
+def refusal(status: int, code: str, message: str, retry_s: int = 0) -> web.Response:
+    retry_s = retry_s or (2 if status == 503 else 0)
+    headers = {"Retry-After": str(retry_s)} if retry_s else {}
     return web.json_response({"error": code, "message": message}, status=status, headers=headers)
 
 

@@ -6,9 +6,9 @@ Memory is fixed at construction. Times are milliseconds here, because that is wh
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +124,7 @@ class Load:
     render_p95: float | None = None
     encode_p50: float | None = None
     encode_p95: float | None = None
+    sessions: int = 1  # that draw at present, this one included
     ceiling: int = 0  # the bitrate that is asked for
     target: int = 0  # the bitrate in use
     loss: float = 0.0  # worst viewer's lost fraction of packets
@@ -151,6 +152,14 @@ def bottleneck(load: Load) -> str:
                 f"{work} takes {p50:.0f} ms mostly but {p95:.0f} ms at times, and a frame has "
                 f"{load.interval:.0f} ms: choose {remedy}, or stop what else runs on this machine."
             )
+    if missed and _others_draw(load):
+        others = "another session draws"
+        if load.sessions > 2:
+            others = f"{load.sessions - 1} other sessions draw"
+        return (
+            f"Frames wait up to {load.wait_p95:.0f} ms while {others}: "
+            "end one, or choose a lower resolution or frame rate."
+        )
     if missed:
         wait = f", frames start up to {load.wait_p95:.0f} ms late" if load.wait_p95 else ""
         return (
@@ -165,7 +174,16 @@ def bottleneck(load: Load) -> str:
         return f"The network loses {load.loss * 100:.0f} % of the packets: lower the bitrate."
     if load.target and load.target < 0.8 * load.ceiling:
         return f"The network estimate limits the picture to {bitrate_words(load.target)}."
+    if load.on_time < 1:
+        return f"Nothing limits it: {math.floor(load.on_time * 100)} % of frames are on time."
     return "Nothing: every frame is on time."
+
+
+def _others_draw(load: Load) -> bool:
+    """Whether frames wait for the render thread longer than one of their own takes in it."""
+    if load.sessions < 2 or load.wait_p95 is None or load.render_p50 is None:
+        return False
+    return load.wait_p95 > load.render_p50
 
 
 def bitrate_words(bps: float) -> str:
@@ -189,12 +207,3 @@ def process_numbers() -> dict[str, int | None]:
         "tasks": len(asyncio.all_tasks()),
         "rss_bytes": rss,
     }
-
-
-def merge(counters: Iterable[dict[str, int]]) -> dict[str, int]:
-    """Sums by name."""
-    total: dict[str, int] = {}
-    for each in counters:
-        for name, value in each.items():
-            total[name] = total.get(name, 0) + value
-    return total

@@ -40,6 +40,9 @@ class Host(Protocol):
     def connected(self, viewer: Viewer) -> None:
         """Media flow; called once."""
 
+    def left(self, viewer: Viewer) -> None:
+        """Nothing flows to it any more; called once, also where nothing ever did."""
+
     def opened(self, viewer: Viewer) -> None:
         """The data channel is there; called once."""
 
@@ -72,6 +75,7 @@ class Viewer:
         self.complained_ns = 0  # when it was last told that it sends too much
         self.ended_because = ""
         self.loss = 0.0  # fraction of packets lost, of the last receiver report
+        self.told = -1  # the revision of the controls that its page knows
         self.skipped = 0  # figures not sent because the channel was full
         self.track: ViewerTrack | None = None
         self.tuning: peer_tuning.SenderTuning | None = None
@@ -104,11 +108,13 @@ class Viewer:
                 return
             self.answer.set_result(answer)
             async with asyncio.TaskGroup() as group:
-                talk = group.create_task(self._converse(), name=f"converse {self.id}")
+                talk = group.create_task(self._converse(), name=f"converse {self.id[:6]}")
                 self.ended_because = await self._watch(pc)
                 talk.cancel()
         finally:
             self.give_up()
+            self.is_connected = False
+            self._host.left(self)
             if self.track is not None:
                 self.track.stop()
             await to_the_end(close_peer(pc))
@@ -125,6 +131,16 @@ class Viewer:
         self._farewell = self._farewell or why
         self._changed.set()
 
+    @property
+    def is_open(self) -> bool:
+        """Its channel is there, so that it can be told things."""
+        return self._channel is not None and self._channel.readyState == "open"
+
+    @property
+    def has_room(self) -> bool:
+        """Its channel drains: what can wait need not."""
+        return self._channel is not None and self._channel.bufferedAmount <= DROPPABLE_BUFFER
+
     def send(self, message: dict[str, Any], *, droppable: bool = False) -> None:
         """Send JSON if the channel is open. Never waits.
 
@@ -132,9 +148,9 @@ class Viewer:
         at which the viewer is given up, so that no memory grows.
         """
         channel = self._channel
-        if channel is None or channel.readyState != "open":
+        if channel is None or not self.is_open:
             return
-        if droppable and channel.bufferedAmount > DROPPABLE_BUFFER:
+        if droppable and not self.has_room:
             self.skipped += 1
         elif channel.bufferedAmount > BUFFER_LIMIT:
             self.leave("its data channel does not drain")

@@ -213,7 +213,7 @@ async def test_cancelled_in_the_middle_of_a_real_frame() -> None:
 
 
 def _task_of(viewer: viewer_module.Viewer) -> asyncio.Task:
-    return next(t for t in asyncio.all_tasks() if t.get_name() == f"viewer {viewer.id}")
+    return next(t for t in asyncio.all_tasks() if t.get_name() == f"viewer {viewer.id[:6]}")
 
 
 async def test_a_viewer_cancelled_before_its_first_step_is_forgotten() -> None:

@@ -61,8 +61,8 @@ def test_late_tick_is_skipped_and_counted(stall_s, index, dropped):
     clock = FrameClock(25, ORIGIN)
     clock.next_tick(ORIGIN)
     tick = clock.next_tick(at(stall_s))
-    assert (tick.index, clock.dropped) == (index, dropped)
-    assert clock.due == 2 + dropped
+    assert (tick.index, clock.counters.dropped) == (index, dropped)
+    assert clock.counters.due == 2 + dropped
     # Never older than one interval, and the motion goes on at its pace.
     assert at(stall_s) - tick.deadline_ns <= clock.interval_ns
     assert tick.t == index / 25
@@ -98,7 +98,7 @@ def test_retime_after_a_stall_counts_the_stall_at_the_old_rate():
     clock = FrameClock(10, ORIGIN)
     clock.next_tick(ORIGIN)
     clock.retime(100, at(1.05))
-    assert clock.dropped == 9  # 0.1 .. 0.9 are more than one interval past
+    assert clock.counters.dropped == 9  # 0.1 .. 0.9 are more than one interval past
     assert clock.next_tick(at(1.05)).t == pytest.approx(1.04, abs=1e-9)
 
 
@@ -138,8 +138,8 @@ def test_ten_hours_of_stalls_rate_changes_and_wall_clock_jumps(monkeypatch):
             stall = rng.randrange(6 * NS)
             now, stalls_ns = now + stall, stalls_ns + stall
         last, ticks, drawn = tick, ticks + 1, drawn + 1
-    assert clock.due == last.index + 1
-    assert clock.due - clock.dropped == drawn
+    assert clock.counters.due == last.index + 1
+    assert clock.counters.due - clock.counters.dropped == drawn
     assert last.t > hours * 3600 - 10
     assert changes > 100 and stalls_ns > 1800 * NS and ticks > 300_000
     assert wall["read"] == 0

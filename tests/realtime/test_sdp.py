@@ -126,7 +126,7 @@ def test_only_video_is_enough() -> None:
     offer = read_offer(
         CHROMIUM[: CHROMIUM.index("m=application")].replace("BUNDLE 0 1", "BUNDLE 0")
     )
-    assert not offer.has_channel
+    assert [section.kind for section in offer.sections] == ["video"]
 
 
 # ---- the codec

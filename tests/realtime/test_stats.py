@@ -12,7 +12,6 @@ from realtime.stats import (
     Window,
     bitrate_words,
     bottleneck,
-    merge,
     on_time_ratio,
     process_numbers,
 )
@@ -143,10 +142,6 @@ def test_bitrate_words() -> None:
         "1 Mbit/s",
         "2.54 Mbit/s",
     ]
-
-
-def test_merge() -> None:
-    assert merge([{"due": 1}, {"due": 2, "late": 1}]) == {"due": 3, "late": 1}
 
 
 async def test_process_numbers() -> None:
