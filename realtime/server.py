@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from models.errors import ModelError
 from realtime import signaling
 from realtime.config import ServerConfig
 from realtime.controls import Controls, Limits, parse_change, schema
 from realtime.engine import Engine
-from realtime.errors import OverCapacity, SignalingError
+from realtime.errors import OverCapacity, RealtimeError, SignalingError
 from realtime.sdp import Limits as OfferLimits
 from realtime.sdp import choose_codec, clean, quote, read_offer
 from realtime.session import Session
@@ -117,13 +118,20 @@ class Server:
         """A small JPEG of an offered model.
 
         Raises:
-            SignalingError: 404, the model is not offered.
+            SignalingError: 404, the model is not offered; 409, it is not loaded, and a small
+                picture is no reason to load one.
             ModelError: It cannot be drawn.
         """
         if model not in self.engine.models():
             offered = ", ".join(self.engine.models()[:20])
             raise SignalingError(
                 f"The model {quote(model)} is not offered; choose from {offered}.", 404, "no_model"
+            )
+        if self.engine.info(model) is None:
+            raise SignalingError(
+                f"The model {quote(model)} is not loaded; choose it in a session first.",
+                409,
+                "not_loaded",
             )
         return await self.engine.thumbnail(model, seed)
 
@@ -168,14 +176,20 @@ class Server:
             self.limits,
             self.schema(),
             barcode=barcode,
+            drawing=self._drawing,
         )
         self.sessions[session.id] = session
-        task = self._group.create_task(self._run(session), name=f"session {session.id}")
+        task = self._group.create_task(self._run(session), name=f"session {session.id[:6]}")
         self._tasks[session.id] = task
         # A callback, since a task that is cancelled before its first step runs no `finally`.
         task.add_done_callback(lambda _: self._ended(session))
-        await session.ready
+        # Shielded: the asker may give up while the session begins, which is not its failure.
+        await asyncio.shield(session.ready)
         return session
+
+    def _drawing(self) -> int:
+        """How many sessions draw at present: those that somebody watches."""
+        return sum(session.is_watched for session in self.sessions.values())
 
     async def _run(self, session: Session) -> None:
         """The outer edge of a session: whatever went wrong in it ends here."""
@@ -183,7 +197,7 @@ class Server:
             await session.run()
         except Exception:
             self.failed += 1
-            log.exception("session %s failed", session.id)
+            log.exception("session %s failed", session.id[:6])
 
     def _ended(self, session: Session) -> None:
         del self.sessions[session.id], self._tasks[session.id]
@@ -240,8 +254,7 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
     try:
         with _stop_signals() as stop:
             async with Engine(config.render) as engine:
-                await engine.load(config.render.model, config.stream.resolution)
-                if stop.is_set():
+                if not await _loaded(engine, config, stop):
                     return
                 async with running(config, engine) as server:
                     async with signaling.listening(server, sock) as url:
@@ -250,6 +263,24 @@ async def serve(config: ServerConfig, *, ready: Callable[[str], None]) -> None:
                     log.info("stopping")
     finally:
         sock.close()
+
+
+async def _loaded(engine: Engine, config: ServerConfig, stop: asyncio.Event) -> bool:
+    """Load the default model; False, and at once, if the server is to stop before it is warm."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(
+                engine.load(config.render.model, config.stream.resolution), name="first model"
+            )
+            stopping = group.create_task(stop.wait(), name="stop")
+            await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            loading.cancel()
+            stopping.cancel()
+    except* (ModelError, RealtimeError) as failed:
+        reason = failed.exceptions[0]
+    else:
+        return not stop.is_set()
+    raise reason  # alone: callers look for its type
 
 
 @contextmanager
