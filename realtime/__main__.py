@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from realtime.config import (
     StreamConfig,
 )
 from realtime.errors import RealtimeError
+from realtime.loader import busy_after_grace
 
 USAGE, BAD_DATA, UNAVAILABLE, BAD_CONFIG, INTERRUPTED = 2, 65, 69, 78, 130
 OF_MODELS = {  # handed on as they are; `python -m models` takes them too
@@ -42,7 +44,13 @@ OF_MODELS = {  # handed on as they are; `python -m models` takes them too
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    status = _run(list(sys.argv[1:] if argv is None else argv))
+    if argv is None:
+        _leave(status)
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in OF_MODELS:
         from models.__main__ import main as models_main
 
@@ -54,6 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     command: Callable[[argparse.Namespace], int] = given.run
     return _guarded(lambda: command(given))
+
+
+def _leave(status: int) -> None:
+    """End this process now if a model is still being built: it cannot be told to stop.
+
+    To end the interpreter around a thread in native code could crash it instead.
+    """
+    if busy_after_grace():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _guarded(command: Callable[[], int]) -> int:
@@ -177,10 +196,24 @@ def _serve(given: argparse.Namespace) -> int:
             status.stop()
             print(f"Stylewire is ready: {url}", flush=True)
             if given.open:
-                asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
+                _show(url)
 
         asyncio.run(serve(config, ready=ready))
     return 0
+
+
+def _show(url: str) -> None:
+    """Open the page in a browser, which may take as long as it likes: nobody waits for it."""
+
+    def show() -> None:
+        try:
+            shown = webbrowser.open(url)
+        except webbrowser.Error:
+            shown = False
+        if not shown:
+            _stderr().print(f"No browser could be opened; open {url} yourself.", markup=False)
+
+    threading.Thread(target=show, name="stylewire-open", daemon=True).start()
 
 
 def _record(given: argparse.Namespace) -> int:
@@ -198,12 +231,18 @@ def _record(given: argparse.Namespace) -> int:
         render=_render(given),
     )
     with _bar("Warming up") as advance:
+        written = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal written
+            written = done
+            advance("Recording", done, total)
+
         try:
-            done = asyncio.run(
-                record(config, progress=lambda n, total: advance("Recording", n, total))
-            )
+            done = asyncio.run(record(config, progress=progress))
         except KeyboardInterrupt:
-            _stderr().print(f"Interrupted; {config.out} is kept and plays.", markup=False)
+            kept = f"{config.out} is kept and plays." if written else "no frame was written yet."
+            _stderr().print(f"Interrupted; {kept}", markup=False)
             raise
     note = "" if done.model.trained else "; the model's weights are seeded, not trained"
     print(
@@ -236,7 +275,7 @@ def _doctor(given: argparse.Namespace) -> int:
 def _render(given: argparse.Namespace) -> RenderConfig:
     """The configuration of drawing; a foreign file is converted first, once."""
     model, path = given.model, ""
-    if os.sep in model or Path(model).is_file():
+    if _means_a_file(model):
         from models.convert_file import cached
         from models.registry import names
 
@@ -257,6 +296,15 @@ def _render(given: argparse.Namespace) -> RenderConfig:
         device=given.device,
         threads=given.threads,
     )
+
+
+def _means_a_file(model: str) -> bool:
+    """A shipped name is that model, whatever lies in this folder; `./NAME` is the file."""
+    if any(mark in model for mark in (os.sep, os.altsep) if mark):
+        return True
+    from models.registry import names
+
+    return model not in (*names(), "default", "testcard") and Path(model).is_file()
 
 
 def _stderr() -> Console:

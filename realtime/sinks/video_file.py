@@ -35,7 +35,8 @@ class FileFailed(RealtimeError):
 class VideoFile:
     """An MP4 file being written, frame by frame, in the thread that calls.
 
-    Resource handling: a context manager; leaving ends the file, also after an error.
+    Resource handling: a context manager; leaving ends the file, also after an error. A file that
+    got no frame is removed, since it would not play.
     Error handling: after a failed write the file is cut behind its last whole fragment.
 
     Args:
@@ -105,11 +106,13 @@ class VideoFile:
             return
         self._open = False
         try:
-            self._container.mux(self._stream.encode(None))
+            if self.frames:
+                self._container.mux(self._stream.encode(None))
             self._container.close()
         except (OSError, av.FFmpegError) as error:
             self._give_up()
             raise self._failed(error) from error
+        self._remove_if_empty()
 
     def _add_stream(self, width: int, height: int, fps: Fraction, bitrate: int) -> VideoStream:
         stream = self._container.add_stream("libx264", rate=fps)
@@ -132,11 +135,20 @@ class VideoFile:
         except (OSError, av.FFmpegError):
             pass  # the reason is already on its way to the caller
         cut_torn_end(self.path)
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        if self.frames == 0 and self.path.is_file():
+            self.path.unlink()
 
     def _failed(self, error: Exception) -> FileFailed:
+        kept = (
+            f"Its first {self.frames} frames but for the last second are kept"
+            if self.frames
+            else "Nothing of it is kept"
+        )
         return FileFailed(
-            f"{self.path} could not be written any further: {_reason(error)}. "
-            f"Its first {self.frames} frames but for the last second are kept; "
+            f"{self.path} could not be written any further: {_reason(error)}. {kept}; "
             "free some space or choose another folder."
         )
 
