@@ -105,6 +105,7 @@ class Engine:
             1, "stylewire-render", torch.set_num_threads, (self.threads,)
         )
         self._loader: Loader[ModelInfo] = Loader(lambda: torch.set_num_threads(1))
+        self._cards: Loader[ModelInfo] = Loader(lambda: None)
         self._thumbnails = Thumbnails(self._gaps, self.info, self._draw_thumbnail)
         self._closed = False
         return self
@@ -115,6 +116,7 @@ class Engine:
         for session in list(self._sessions):
             await self.close(session)
         self._loader.close()
+        self._cards.close()
         freed = self._render_pool.submit(self._painter.clear)
         self._render_pool.shutdown(wait=False)
         try:
@@ -148,24 +150,15 @@ class Engine:
         """
         self._check_open()
         with self._pinned_meanwhile(model):
-            if model == TESTCARD:
-                return await self._load_card(resolution)
-            known = self.info(model)
-            if known is not None:
-                return known
-            job = self._loader.submit(model, lambda: self._load(model, resolution))
+            if model == TESTCARD:  # milliseconds per size, and not behind models that take seconds
+                job = self._cards.submit(str(resolution), lambda: self._load_card(resolution))
+            else:
+                known = self.info(model)
+                if known is not None:
+                    return known
+                job = self._loader.submit(model, lambda: self._load(model, resolution))
             # Shielded, since others may wait for it too.
             return await asyncio.shield(asyncio.wrap_future(job))
-
-    async def _load_card(self, resolution: int) -> ModelInfo:
-        """A few milliseconds per size, and not in the queue of the models that take seconds."""
-        loaded = await asyncio.to_thread(load_test_card, resolution)
-        self._check_open()
-        known = self.info(TESTCARD)
-        if known is not None:
-            return known
-        await asyncio.wrap_future(self._render_pool.submit(self._adopt, loaded))
-        return loaded.info
 
     @contextmanager
     def _pinned_meanwhile(self, model: str) -> Iterator[None]:
@@ -188,6 +181,15 @@ class Engine:
         self._check_open()
         self._render_pool.submit(self._adopt, loaded).result()
         return loaded.info
+
+    def _load_card(self, resolution: int) -> ModelInfo:
+        """In the thread of the test cards; again for each size."""
+        loaded = load_test_card(resolution)
+        self._check_open()
+        known = self.info(TESTCARD)
+        if known is None:
+            self._render_pool.submit(self._adopt, loaded).result()
+        return known or loaded.info
 
     def _system(self, model: str) -> System:
         """The configured file under its shown name, anything else as the registry knows it."""
@@ -243,7 +245,7 @@ class Engine:
         self._check_open()
         session = self._sessions.get(request.session)
         if session is None:
-            raise SessionClosed(f"session {request.session!r} is not open in the engine.")
+            raise SessionClosed(f"session {request.session[:6]!r} is not open in the engine.")
         frame = self._slot(session, request)
         self._gaps.begun()
         job = self._render_pool.submit(self._painter.paint, request, frame, session.view)
@@ -269,7 +271,7 @@ class Engine:
         pool = session.pools.get(size)
         if pool is None:
             raise RealtimeError(
-                f"session {request.session!r} has no slots of {size}x{size}; open that size first."
+                f"session {request.session[:6]!r} has no slots of {size}x{size}; open that size first."
             )
         sizes = list(session.pools)
         if size == sizes[-1]:
