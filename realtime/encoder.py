@@ -49,7 +49,7 @@ class Coded:
 
 
 class Encoder(Protocol):
-    """Used by one thread. A change of picture size or frame rate opens it anew, with a keyframe."""
+    """Used by one thread. A change of picture size opens it anew, with a keyframe."""
 
     name: str  # "H264" or "VP8"
     detail: str  # which library does the work, and what it cannot do
@@ -59,7 +59,10 @@ class Encoder(Protocol):
     keyframes: int  # of those
 
     @property
-    def fps(self) -> float: ...
+    def fps(self) -> float:
+        """The rate at which pictures are due. A new one costs no keyframe by itself."""
+        ...
+
     @fps.setter
     def fps(self, value: float) -> None: ...
     @property
@@ -76,6 +79,14 @@ class Encoder(Protocol):
 
     @ceiling.setter
     def ceiling(self, value: int) -> None: ...
+
+    @property
+    def overdue(self) -> bool:
+        """It would do better opened anew, which the next keyframe asked for brings about.
+
+        Whoever spaces keyframes asks for one when there is room.
+        """
+        ...
 
     def encode(
         self,
@@ -105,6 +116,57 @@ class Encoder(Protocol):
     def close(self) -> None:
         """Free the codec. Idempotent."""
         ...
+
+
+class EncoderRates:
+    """The settings that every encoder has: `fps`, and `bitrate` kept within floor and ceiling."""
+
+    overdue = False
+
+    def __init__(self, fps: float, bitrate: int, *, ceiling: int, floor: int) -> None:
+        self.floor = floor
+        self._ceiling = max(floor, ceiling)
+        self._fps = fps
+        self._bitrate = self._within(bitrate)
+
+    @property
+    def fps(self) -> float:
+        return self._fps
+
+    @fps.setter
+    def fps(self, value: float) -> None:
+        if value != self._fps:
+            self._fps = value
+            self._fps_changed()
+
+    @property
+    def bitrate(self) -> int:
+        return self._bitrate
+
+    @bitrate.setter
+    def bitrate(self, value: int) -> None:
+        value = self._within(value)
+        if value != self._bitrate:
+            self._bitrate = value
+            self._bitrate_changed()
+
+    @property
+    def ceiling(self) -> int:
+        return self._ceiling
+
+    @ceiling.setter
+    def ceiling(self, value: int) -> None:
+        self._ceiling = max(self.floor, int(value))
+        self.bitrate = self._bitrate
+
+    def _within(self, bitrate: int) -> int:
+        return int(max(self.floor, min(self._ceiling, bitrate)))
+
+    def _fps_changed(self) -> None:
+        """Nothing to do where the times of pictures say enough."""
+
+    def _bitrate_changed(self) -> None:
+        raise NotImplementedError
 
 
 def open_encoder(

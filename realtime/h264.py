@@ -9,15 +9,14 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from realtime.encoder import CLOCK_HZ, NEVER, TIME_BASE, Coded, finish, size_of
+from realtime.encoder import CLOCK_HZ, NEVER, TIME_BASE, Coded, EncoderRates, finish, size_of
 from realtime.errors import EncoderFailed
+from realtime.i420 import planes_of
+from realtime.pyav import fill_frame, signal_bt601
 from realtime.rtp_payload import h264_payloads
 
-_BT601 = 6  # SMPTE 170M, as matrix, primaries and transfer alike (ITU-T H.273)
-_LIMITED = 1  # AVCOL_RANGE_MPEG
 
-
-class PyAvEncoder:
+class PyAvEncoder(EncoderRates):
     """What the codecs that PyAV opens share. Subclasses give `_open` and `_payloads`.
 
     PyAV keeps one frame, filled for each picture: both libraries copy it before `encode` returns,
@@ -30,46 +29,11 @@ class PyAvEncoder:
     def __init__(
         self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
     ) -> None:
+        super().__init__(fps, bitrate, ceiling=ceiling, floor=floor)
         self.width, self.height = width, height
         self.frames = self.keyframes = 0
-        self.floor = floor
-        self._ceiling = max(floor, ceiling)
-        self._fps = fps
-        self._bitrate = self._within(bitrate)
         self._context: VideoCodecContext | None = None
         self.reopen()
-
-    @property
-    def fps(self) -> float:
-        return self._fps
-
-    @fps.setter
-    def fps(self, value: float) -> None:
-        if value != self._fps:
-            self._fps = value
-            self.reopen()
-
-    @property
-    def bitrate(self) -> int:
-        return self._bitrate
-
-    @bitrate.setter
-    def bitrate(self, value: int) -> None:
-        self._bitrate = self._within(value)
-        self._apply_bitrate()
-
-    @property
-    def ceiling(self) -> int:
-        return self._ceiling
-
-    @ceiling.setter
-    def ceiling(self, value: int) -> None:
-        self._ceiling = max(self.floor, int(value))
-        if self._bitrate > self._ceiling:
-            self.bitrate = self._ceiling
-
-    def _within(self, bitrate: int) -> int:
-        return int(max(self.floor, min(self._ceiling, bitrate)))
 
     def reopen(self) -> None:
         try:
@@ -81,12 +45,7 @@ class PyAvEncoder:
                 "Try another size, or install PyAV from its wheels, which carry the codecs."
             ) from error
         self._frame = av.VideoFrame(self.width, self.height, "yuv420p")
-        self._frame.time_base = TIME_BASE
-        # line_size may exceed the width: padded rows are cut off in the view.
-        self._planes = []
-        for plane in self._frame.planes:
-            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-            self._planes.append(rows[:, : plane.width])
+        self._fresh = True
 
     def close(self) -> None:
         self._context = None
@@ -103,11 +62,11 @@ class PyAvEncoder:
         if (size := size_of(i420)) != (self.width, self.height):
             self.width, self.height = size
             self.reopen()
-        elif keyframe:
+        elif keyframe or self._fresh:
             self._before_keyframe()
         if self._context is None:
             raise EncoderFailed(f"{self.name}: the encoder is closed.")
-        self._fill(i420)
+        fill_frame(self._frame, planes_of(i420))
         # PyAV rewrites pts and time base of the frame while encoding if they differ from the
         # context's, and a picture type stays set: all three are set anew each time.
         self._frame.pts, self._frame.time_base = pts, TIME_BASE
@@ -119,16 +78,11 @@ class PyAvEncoder:
         if len(packets) != 1:
             raise EncoderFailed(f"{self.name} gave {len(packets)} packets for picture {index}.")
         (packet,) = packets
+        self._fresh = False
         self.frames += 1
         self.keyframes += packet.is_keyframe
         payloads = self._payloads(bytes(packet))
         return finish(packet, payloads, pts, packet.is_keyframe, index, stamps)
-
-    def _fill(self, i420: np.ndarray) -> None:
-        flat, at = i420.reshape(-1), 0
-        for plane in self._planes:
-            plane[:] = flat[at : at + plane.size].reshape(plane.shape)
-            at += plane.size
 
     def _new_context(self, codec: str) -> VideoCodecContext:
         context = av.CodecContext.create(codec, "w")
@@ -137,15 +91,11 @@ class PyAvEncoder:
         context.time_base = TIME_BASE
         context.framerate = Fraction(self._fps).limit_denominator(1001)
         context.gop_size = NEVER
-        context.color_range, context.colorspace = _LIMITED, _BT601
-        context.color_primaries = context.color_trc = _BT601
+        signal_bt601(context)
         context.thread_count = 1  # frame threads would hold pictures back
         return context
 
     def _open(self) -> VideoCodecContext:
-        raise NotImplementedError
-
-    def _apply_bitrate(self) -> None:
         raise NotImplementedError
 
     def _before_keyframe(self) -> None:
@@ -164,8 +114,12 @@ class H264Encoder(PyAvEncoder):
     so where a keyframe is due anyway and the rate has fallen far below, it opens again with a lower
     maximum; and again when the rate climbs towards that one, the only keyframe a rate ever costs.
 
-    x264 counts pictures, not time (variable frame rate would hold one picture back): where ticks
-    are skipped it would fall short in proportion, so the rate assigned follows the actual pace.
+    x264 counts pictures, not time (variable frame rate would hold one picture back): at another
+    pace than it was opened for, since ticks are skipped or the frame rate moved, it would miss in
+    proportion. So the rate assigned follows the actual pace, at once and without a keyframe. That
+    strains its buffer, so it opens again at the pace of then where a keyframe is due anyway. It is
+    `overdue` where the frame rate has come to rest far from the one it knows, or where its maximum
+    has long not allowed for the pace.
     """
 
     name = "H264"
@@ -178,18 +132,44 @@ class H264Encoder(PyAvEncoder):
     _MARGIN = 2.2  # times the rate, when opened again
     _NEAR = 0.9  # of the maximum
     _PACE_WEIGHT = 0.1  # of the newest interval in the mean
+    _SLACK = 0.05  # a strain not worth another setting
+    _STRAINED = 1.25  # frame rate over the one it was opened for, or the other way round
+    _AT_REST = CLOCK_HZ // 2  # a slider that is being dragged moves more often
 
     def __init__(
         self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
     ) -> None:
         self._maximum = int(self._HEADROOM * max(floor, ceiling))
-        self._pace = self._applied_pace = 1.0  # mean interval over the nominal one
+        self._pace = 1.0  # mean interval over the nominal one
         self._last_pts: int | None = None
+        self._moved_pts: int | None = None  # when the frame rate last moved, or the first picture
+        self._short_pts: int | None = None  # since when the maximum does not allow for the pace
         super().__init__(width, height, fps, bitrate, ceiling=ceiling, floor=floor)
+
+    @property
+    def overdue(self) -> bool:  # type: ignore[override]
+        ratio = self._fps / self._known_fps
+        return self._rested(self._moved_pts) and (
+            not 1 / self._STRAINED <= ratio <= self._STRAINED or self._rested(self._short_pts)
+        )
+
+    def _rested(self, since: int | None) -> bool:
+        """Whether nothing has changed since then for long enough to last."""
+        if since is None or self._last_pts is None:
+            return False
+        return self._last_pts - since >= self._AT_REST
+
+    @property
+    def _strain(self) -> float:
+        """Actual mean interval over the one that x264 reckons with."""
+        return self._pace * self._counted_fps / self._fps
 
     def _open(self) -> VideoCodecContext:
         context = self._new_context("libx264")
-        buffer_s = max(self._BUFFER_S, self._BUFFER_PICTURES / self._fps)
+        self._known_fps = self._fps
+        self._counted_fps = self._fps / max(1.0, self._pace)
+        context.framerate = Fraction(self._counted_fps).limit_denominator(1001)
+        buffer_s = max(self._BUFFER_S, self._BUFFER_PICTURES / self._counted_fps)
         context.bit_rate = self._maximum
         context.thread_type = "SLICE"
         context.profile = "Baseline"
@@ -204,8 +184,12 @@ class H264Encoder(PyAvEncoder):
             "x264-params": "keyint=infinite:scenecut=0:repeat-headers=1:vbv-init=0.5",
         }
         context.open()
-        context.bit_rate = min(int(self._bitrate * self._applied_pace), self._maximum)
+        self._assign(context)
         return context
+
+    def _assign(self, context: VideoCodecContext) -> None:
+        self._applied = self._strain
+        context.bit_rate = min(int(self._bitrate * self._applied), self._maximum)
 
     def encode(
         self,
@@ -221,24 +205,33 @@ class H264Encoder(PyAvEncoder):
 
     def _keep_pace(self, pts: int) -> None:
         last, self._last_pts = self._last_pts, pts
-        if last is None or not 0 < pts - last < CLOCK_HZ:  # a pause says nothing about the pace
-            return
-        interval = (pts - last) * self._fps / CLOCK_HZ
-        self._pace += self._PACE_WEIGHT * (min(4.0, max(0.5, interval)) - self._pace)
-        if abs(self._pace / self._applied_pace - 1) > 0.05:
-            self._applied_pace = self._pace
-            self._apply_bitrate()
+        if self._moved_pts is None:
+            self._moved_pts = pts
+        if last is not None and 0 < pts - last < CLOCK_HZ:  # a pause says nothing about the pace
+            interval = (pts - last) * self._fps / CLOCK_HZ
+            self._pace += self._PACE_WEIGHT * (min(4.0, max(0.5, interval)) - self._pace)
+        if self._context is not None and abs(self._strain / self._applied - 1) > self._SLACK:
+            self._assign(self._context)
+        if self._bitrate * self._strain <= self._NEAR * self._maximum:
+            self._short_pts = None
+        elif self._short_pts is None:
+            self._short_pts = pts
 
-    def _apply_bitrate(self) -> None:
+    def _fps_changed(self) -> None:
+        self._moved_pts = self._last_pts
+
+    def _bitrate_changed(self) -> None:
         if self._bitrate > self._NEAR * self._maximum:
             self._reopen_for(self._bitrate)
         elif self._context is not None:
-            wanted = int(self._bitrate * self._applied_pace)
-            self._context.bit_rate = min(wanted, self._maximum)
+            self._assign(self._context)
 
     def _before_keyframe(self) -> None:
         if self.frames and self._maximum > self._FAR_BELOW * self._bitrate:
             self._reopen_for(self._bitrate)
+        elif abs(self._strain - 1) > self._SLACK:
+            self.reopen()
+            self._short_pts = None
 
     def _reopen_for(self, bitrate: int) -> None:
         self._maximum = int(min(self._HEADROOM * self._ceiling, self._MARGIN * bitrate))

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
 from realtime import libvpx
-from realtime.encoder import CLOCK_HZ, NEVER, Coded, Encoder, finish, size_of
+from realtime.encoder import CLOCK_HZ, NEVER, Coded, Encoder, EncoderRates, finish, size_of
 from realtime.errors import EncoderFailed
 from realtime.h264 import PyAvEncoder
 from realtime.libvpx import LibvpxUnusable, Vp8Codec
@@ -29,10 +29,11 @@ _MIN_Q, _MAX_Q = 2, 56
 _UNDERSHOOT, _OVERSHOOT = 100, 15  # %
 
 
-class Vp8Direct:
+class Vp8Direct(EncoderRates):
     """libvpx in real-time CBR; the rate changes between two pictures, without a keyframe.
 
-    The picture is read where it lies: no plane is copied on the way in.
+    The rate of pictures is what pts and duration say: nothing to open anew when it moves. The
+    picture is read where it lies: no plane is copied on the way in.
     """
 
     name = "VP8"
@@ -40,48 +41,17 @@ class Vp8Direct:
     def __init__(
         self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
     ) -> None:
+        super().__init__(fps, bitrate, ceiling=ceiling, floor=floor)
         self.detail = f"libvpx {libvpx.version()}, called directly"
         self.width, self.height = width, height
         self.frames = self.keyframes = 0
-        self.floor = floor
-        self._ceiling = max(floor, ceiling)
-        self._fps = fps
-        self._bitrate = self._within(bitrate)
         self._picture_id = 0
         self._rate_changed = False
         self._codec: Vp8Codec | None = None
         self.reopen()
 
-    @property
-    def fps(self) -> float:
-        return self._fps
-
-    @fps.setter
-    def fps(self, value: float) -> None:
-        # The rate of pictures is what pts and duration say; nothing to open anew.
-        self._fps = value
-
-    @property
-    def bitrate(self) -> int:
-        return self._bitrate
-
-    @bitrate.setter
-    def bitrate(self, value: int) -> None:
-        value = self._within(value)
-        self._rate_changed |= value != self._bitrate
-        self._bitrate = value
-
-    @property
-    def ceiling(self) -> int:
-        return self._ceiling
-
-    @ceiling.setter
-    def ceiling(self, value: int) -> None:
-        self._ceiling = max(self.floor, int(value))
-        self.bitrate = self._bitrate
-
-    def _within(self, bitrate: int) -> int:
-        return int(max(self.floor, min(self._ceiling, bitrate)))
+    def _bitrate_changed(self) -> None:
+        self._rate_changed = True
 
     def reopen(self) -> None:
         self.close()
@@ -193,7 +163,7 @@ class Vp8PyAv(PyAvEncoder):
         context.open()
         return context
 
-    def _apply_bitrate(self) -> None:
+    def _bitrate_changed(self) -> None:
         if not 1 / self.STEP < self._bitrate / self._opened_rate < self.STEP:
             self.reopen()
 

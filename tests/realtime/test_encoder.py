@@ -139,6 +139,19 @@ def test_change_of_scene_costs_no_keyframe(codec, stream):
 
 
 @pytest.mark.parametrize("codec", CODECS)
+def test_cut_every_ten_pictures_costs_no_keyframe(codec, stream):
+    source = stream(codec, size=128)
+    for scene in range(10):
+        rng = np.random.default_rng(scene)
+        coarse = rng.integers(16, 236, (24, 16), dtype=np.uint8)
+        picture = np.kron(coarse, np.ones((8, 8), np.uint8))  # [192, 128]: another one altogether
+        for _ in range(10):
+            source.coded.append(source.encoder.encode(picture, source.n * 3000))
+            source.n += 1
+    assert source.keyframes == 1
+
+
+@pytest.mark.parametrize("codec", CODECS)
 def test_rate_steps_are_followed_without_a_keyframe(codec, stream):
     source = stream(codec, ceiling=3_000_000)
     for target in (1_000_000, 2_000_000, 600_000, 1_500_000, 300_000, 1_800_000):
@@ -193,6 +206,51 @@ def test_frame_rate_changes_live_and_the_rate_stays(codec, stream):
     source.fps = source.encoder.fps = 30
     assert source.rate(source.play(120)[60:]) == pytest.approx(600_000, rel=0.12)
     assert source.keyframes <= 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_dragged_frame_rate_costs_no_keyframe_and_misses_no_rate(codec, stream):
+    source = stream(codec, bitrate=600_000)
+    source.play(30)
+    t = source.n / 30
+    for fps in np.linspace(30, 60, 30):  # a value with each picture
+        source.fps = source.encoder.fps = fps
+        source.n = round(t * fps)
+        source.play(1)
+        t += 1 / fps
+    assert source.keyframes == 1
+    source.fps = source.encoder.fps = 60.0
+    source.n = round(t * 60)
+    assert source.rate(source.play(180)[120:]) == pytest.approx(600_000, rel=0.12)
+    assert source.keyframes == 1 and source.encoder.overdue is (codec == "H264")
+    source.play(1, keyframe=True)  # at no further cost
+    assert not source.encoder.overdue
+    assert source.rate(source.play(120)[60:]) == pytest.approx(600_000, rel=0.12)
+    assert source.keyframes == 2
+
+
+def test_h264_is_not_overdue_while_the_frame_rate_moves_nor_for_a_little(stream):
+    source = stream("H264")
+    source.play(30)
+    source.encoder.fps = 60
+    source.n, source.fps = source.n * 2, 60
+    for picture in range(60):
+        assert source.encoder.overdue is (picture >= 29)  # at rest for half a second
+        source.play(1)
+    source.encoder.fps = 33  # x264 reckons with 30
+    source.play(60)
+    assert not source.encoder.overdue
+
+
+def test_h264_at_its_ceiling_catches_up_with_skipped_ticks_at_the_next_keyframe(stream):
+    source = stream("H264", bitrate=1_500_000, ceiling=1_500_000)
+    source.play(60, skip=2)
+    assert source.encoder.overdue
+    source.play(1, skip=2, keyframe=True)
+    assert not source.encoder.overdue
+    coded = source.play(90, skip=2)[30:]
+    assert source.rate(coded, skip=2) == pytest.approx(1_500_000, rel=0.12)
+    assert source.keyframes == 2
 
 
 @pytest.mark.parametrize("codec", CODECS)
