@@ -267,6 +267,7 @@ def measure(
     least: int = MIN_SAMPLES,
     most: int = 20_000,
     sync: Callable[[], object] | None = None,
+    before: Callable[[], object] | None = None,
     clock: Callable[[], int] = time.monotonic_ns,
 ) -> list[float]:
     """Milliseconds of each call, back to back, after a warm-up.
@@ -276,13 +277,19 @@ def measure(
         seconds: Stop after so long, once `least` samples are there; never more than `most`.
         warmup_s: Calls before that are thrown away.
         sync: Waits for the device; called on both sides of each sample, inside the time.
+        before: Called ahead of each sample, outside the time: puts back what a call uses up.
         clock: Nanoseconds, for tests.
     """
-    warm_up(call, seconds=warmup_s)
+    if before is None:
+        warm_up(call, seconds=warmup_s)
+    else:
+        warm_up(lambda: (before(), call()), seconds=warmup_s)
     samples: list[float] = []
     with quiet_collector():
         end = clock() + int(seconds * 1e9)
         while len(samples) < most and (len(samples) < least or clock() < end):
+            if before is not None:
+                before()
             if sync is not None:
                 sync()
             start = clock()
@@ -291,6 +298,18 @@ def measure(
                 sync()
             samples.append((clock() - start) / 1e6)
     return samples
+
+
+def error_text(error: float, unit: str | None) -> str:
+    """An error and what it is counted in.
+
+    Args:
+        unit: "relative" (to the largest value), "levels" (of a byte), or None, which a results file
+            has that was written before units were stored.
+    """
+    if unit == "levels":
+        return f"{error:.0f} level{'' if round(error) == 1 else 's'}"
+    return f"{error:.1e} {unit or ''}".rstrip()
 
 
 def command_line(argv: Sequence[str] | None = None) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import harness
+from bench.kernel_cases import Case, Wrong, cases, chosen
 
 ROUNDS = 3  # in each of which every implementation has its turn
 # An implementation may err so many times as much as the reference does in the same precision,
@@ -35,154 +35,33 @@ NOTE = (
 FLOOR = 1e-7  # relative; one unit in the last place of float32, where the reference is exact
 
 
-@dataclass(frozen=True)
-class Case:
-    """One op at one size.
-
-    Args:
-        inputs: Makes the tensors, float32 on the CPU, from a generator.
-        call: Runs the op on them.
-        implementations: Beside the reference: names for `kernels_triton.implementation`, or
-            "numba" for the engine's own colour conversion.
-    """
-
-    op: str
-    label: str
-    inputs: Callable[[Any], dict[str, Any]]
-    call: Callable[..., Any]
-    implementations: tuple[str, ...] = ("auto",)
-    absolute: float | None = None  # allowed error in the output's own unit, instead of MARGIN
-
-
-class Wrong(Exception):
-    """An implementation does not compute what the reference does."""
-
-
-def _randn(generator: Any, *shape: int) -> Any:
-    import torch
-
-    return torch.randn(*shape, generator=generator)
-
-
-def _filtered_lrelu(up: int, channels: int, size: int) -> Case:
-    from kernels_triton.filtered_lrelu import filtered_lrelu
-
-    pad = {2: 9, 4: -6}[up]  # a layer of StyleGAN3-T that keeps its rate, and one that doubles it
-
-    def inputs(g: Any) -> dict[str, Any]:
-        taps = {"fu": _randn(g, 6 * up) / 3, "fd": _randn(g, 12) / 3}
-        return {"x": _randn(g, 1, channels, size, size), **taps, "b": _randn(g, channels)}
-
-    def call(x: Any, fu: Any, fd: Any, b: Any) -> Any:
-        return filtered_lrelu(x, fu, fd, b, up=up, down=2, padding=pad, clamp=256.0)
-
-    label = f"up {up}, down 2, {channels}x{size}x{size}"
-    return Case("filtered_lrelu", label, inputs, call, ("torch", "auto"))
-
-
-def _upfirdn2d(channels: int, size: int) -> Case:
-    from kernels_triton.upfirdn2d import setup_filter, upsample2d
-
-    def inputs(g: Any) -> dict[str, Any]:
-        return {"x": _randn(g, 1, channels, size, size), "f": setup_filter([1.0, 3, 3, 1])}
-
-    return Case("upfirdn2d", f"up 2, 4x4 taps, {channels}x{size}x{size}", inputs, upsample2d)
-
-
-def _bias_act(channels: int, size: int) -> Case:
-    from kernels_triton.bias_act import bias_act
-
-    def inputs(g: Any) -> dict[str, Any]:
-        return {"x": _randn(g, 1, channels, size, size), "b": _randn(g, channels)}
-
-    def call(x: Any, b: Any) -> Any:
-        return bias_act(x, b, act="lrelu", clamp=256.0)
-
-    return Case("bias_act", f"lrelu, {channels}x{size}x{size}", inputs, call)
-
-
-def _modulated_conv(channels: int, size: int) -> Case:
-    from kernels_triton.modulated_conv import modulated_conv2d
-
-    def inputs(g: Any) -> dict[str, Any]:
-        w = _randn(g, channels, channels, 3, 3)
-        return {"x": _randn(g, 1, channels, size, size), "w": w, "s": _randn(g, 1, channels)}
-
-    def call(x: Any, w: Any, s: Any) -> Any:
-        return modulated_conv2d(x, w, s, padding=2)
-
-    return Case("modulated_conv", f"3x3, {channels}x{size}x{size}", inputs, call)
-
-
-def _rgb_to_i420(size: int, numba: bool) -> Case:
-    """The op, which has its definition only; and on a CPU the pass that the engine uses."""
-    from kernels_triton.rgb_to_i420 import rgb_to_i420
-
-    def inputs(g: Any) -> dict[str, Any]:
-        return {"rgb": _randn(g, 1, 3, size, size) * 0.5}  # some of it beyond [-1, 1]
-
-    ways = ("numba",) if numba else ()
-    # Rounding to a byte makes half-way cases differ by one level.
-    return Case("rgb_to_i420", f"{size}x{size}", inputs, rgb_to_i420, ways, absolute=1.0)
-
-
-def cases(device: str) -> list[Case]:
-    """The registry: sizes that an interactive model has on a CPU, and a published one on a GPU."""
-    on_gpu = device.startswith("cuda")
-    channels, size = (512, 276) if on_gpu else (32, 148)
-    return [
-        _filtered_lrelu(2, channels, size),
-        _filtered_lrelu(4, channels, size // 2),
-        _upfirdn2d(channels, size),
-        _bias_act(channels, size),
-        _modulated_conv(channels, size),
-        *(_rgb_to_i420(side, numba=not on_gpu) for side in (256, 512, 1024)),
-    ]
-
-
 def prepared(case: Case, name: str, inputs: dict[str, Any]) -> Callable[[], Any]:
-    """A call of one implementation, without gradients."""
-    import torch
+    """A call of one implementation, without gradients.
 
-    from kernels_triton import implementation
-
-    if name == "numba":
-        return _numba_i420(inputs["rgb"])
-
-    def call() -> Any:
-        with torch.inference_mode(), implementation(name):
-            return case.call(**inputs)
-
-    return call
+    Raises:
+        Wrong: It cannot run here.
+    """
+    way = case.ways.get(name)
+    return way(**inputs) if way else chosen(name, case.call, inputs)
 
 
-def _numba_i420(rgb: Any) -> Callable[[], Any]:
-    import numpy as np
-    import torch
-
-    from realtime.i420 import chw_to_i420
-
-    picture = rgb[0].numpy()
-    out = np.empty((picture.shape[1] * 3 // 2, picture.shape[2]), np.uint8)
-
-    def call() -> Any:
-        chw_to_i420(picture, out)
-        return torch.from_numpy(out)[None]
-
-    return call
+def copied(case: Case, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The inputs, with a scratch copy of the one that a call may overwrite."""
+    name = case.overwrites
+    return inputs if name is None else {**inputs, name: inputs[name].clone()}
 
 
 def errors(case: Case, name: str, inputs: dict[str, Any]) -> tuple[float, float]:
     """Largest error of an implementation, and the largest it may have; against float64.
 
-    Relative to the largest value, or in the output's unit where the case says what is allowed.
+    Relative to the largest value, or in levels of a byte where the case says what is allowed.
 
     Raises:
-        Wrong: It is larger, or shapes differ.
+        Wrong: It is larger, or shapes differ, or it cannot run here.
     """
     exact = prepared(case, "reference", {k: v.double() for k, v in inputs.items()})().double()
-    plain = prepared(case, "reference", inputs)().double()
-    found = prepared(case, name, inputs)().double()
+    plain = prepared(case, "reference", copied(case, inputs))().double()
+    found = prepared(case, name, copied(case, inputs))().double()
     if found.shape != exact.shape:
         raise Wrong(f"{case.op} ({case.label}), {name}: shape {list(found.shape)}")
     unit = 1.0 if case.absolute is not None else float(exact.abs().max())
@@ -208,11 +87,18 @@ def measure_case(case: Case, device: str, seconds: float) -> list[dict[str, Any]
 
     made = case.inputs(torch.Generator().manual_seed(0))
     inputs = {k: v.to(device) for k, v in made.items()}
-    names = ("reference", *case.implementations)
-    checked = {name: errors(case, name, inputs) for name in names}
-    calls = {name: prepared(case, name, inputs) for name in names}
+    checked = {name: errors(case, name, inputs) for name in case.names}
+    used = copied(case, inputs)
+    calls = {name: prepared(case, name, used) for name in case.names}
+
+    moved = moved_bytes(inputs, calls["reference"]())
+
+    def refill() -> None:
+        if case.overwrites is not None:
+            used[case.overwrites].copy_(inputs[case.overwrites])
+
     sync = torch.cuda.synchronize if device.startswith("cuda") else None
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[float]] = {name: [] for name in case.names}
     for turn in range(ROUNDS):
         for name, call in calls.items():
             samples[name] += harness.measure(
@@ -221,11 +107,11 @@ def measure_case(case: Case, device: str, seconds: float) -> list[dict[str, Any]
                 warmup_s=seconds / 4 if turn == 0 else 0.0,
                 least=harness.MIN_SAMPLES // ROUNDS + 1,
                 sync=sync,
+                before=refill if case.overwrites else None,
             )
     base = harness.percentile(samples["reference"], 50)
-    moved = moved_bytes(inputs, calls["reference"]())
     found = []
-    for name in names:
+    for name in case.names:
         s = harness.summarize(samples[name])
         found.append(
             {
@@ -234,6 +120,7 @@ def measure_case(case: Case, device: str, seconds: float) -> list[dict[str, Any]
                 "implementation": name,
                 "device": device,
                 "error": checked[name][0],
+                "error_unit": "relative" if case.absolute is None else "levels",
                 "allowed_error": checked[name][1],
                 "count": s.count,
                 "p50_ms": round(s.p50, 4),
@@ -255,7 +142,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             r["op"],
             r["case"],
             r["implementation"],
-            f"{r['error']:.1e}",
+            harness.error_text(r["error"], r["error_unit"]),
             f"{r['p50_ms']:.3f}",
             f"{r['p95_ms']:.3f}",
             f"{r['gb_per_s']:.1f}",
@@ -289,18 +176,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = args.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = cases(device)
+    picked = cases(device)
     if args.ops:
         wanted = args.ops.split(",")
-        known = list(dict.fromkeys(case.op for case in chosen))
+        known = list(dict.fromkeys(case.op for case in picked))
         if unknown := [op for op in wanted if op not in known]:
             print(f"kernels: no op {', '.join(unknown)}; there are {', '.join(known)}.")
             return 2
-        chosen = [case for case in chosen if case.op in wanted]
+        picked = [case for case in picked if case.op in wanted]
     print(harness.describe(about, harness.commit()), end="\n\n", flush=True)
     results: list[dict[str, Any]] = []
     wrong: list[str] = []
-    for case in chosen:
+    for case in picked:
         print(f"{case.op}, {case.label} ...", file=sys.stderr, flush=True)
         try:
             results += measure_case(case, device, args.seconds)

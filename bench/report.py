@@ -21,7 +21,7 @@ from typing import Any
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.harness import ROOT, percentile, read_json
+from bench.harness import ROOT, error_text, percentile, read_json
 
 Row = Mapping[str, Any]
 Column = tuple[str, Callable[[Row], str]]  # heading, and the cell of a row
@@ -58,7 +58,7 @@ KERNELS: list[Column] = [
     ("op", lambda r: r["op"]),
     ("case", lambda r: r["case"]),
     ("implementation", lambda r: r["implementation"]),
-    ("largest error", lambda r: f"{r['error']:.1e}"),
+    ("largest error", lambda r: error_text(r["error"], r.get("error_unit"))),
     ("p50, ms", lambda r: number(r["p50_ms"], 3) + doubt(r)),
     ("GB/s", lambda r: number(r["gb_per_s"], 1)),
     ("times the reference's speed", lambda r: number(r["speedup"], 1)),

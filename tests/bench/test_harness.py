@@ -85,6 +85,22 @@ def test_measure_times_each_call_including_the_device() -> None:
     assert order[3:6] == ["sync", "call", "sync"]  # after three warm-up calls
 
 
+def test_measure_leaves_what_goes_before_a_call_out_of_its_time() -> None:
+    clock, order = Clock(), []
+
+    def put_back() -> None:
+        order.append("before")
+        clock.now += 5_000_000
+
+    def call() -> None:
+        order.append("call")
+        clock.now += 2_000_000
+
+    samples = harness.measure(call, seconds=0, warmup_s=0, least=3, before=put_back, clock=clock)
+    assert samples == [2.0] * 3
+    assert order == ["before", "call"] * (len(order) // 2)
+
+
 def test_measure_takes_the_least_samples_however_slow_and_never_more_than_the_most() -> None:
     clock = Clock()
 

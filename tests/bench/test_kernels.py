@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -27,15 +28,94 @@ def case(wrong: float = 0.0, absolute: float | None = None) -> kernels.Case:
 
 def test_every_op_folder_has_an_entry() -> None:
     folders = {p.parent.name for p in (ROOT / "kernels_triton").glob("*/op.py")}
-    # conv2d_resample is a route to convolutions and upfirdn2d, which have their own entries
-    assert {c.op for c in kernels.cases("cpu")} == folders - {"conv2d_resample"}
+    for device in ("cpu", "cuda"):
+        assert {c.op for c in kernels.cases(device)} == folders
+
+
+@pytest.fixture
+def definitions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the references that were asked, in order."""
+    asked: list[str] = []
+
+    def watch(op: str, name: str) -> None:
+        module = importlib.import_module(f"kernels_triton.{op}.reference")
+        real = getattr(module, name)
+
+        def watched(*args: object, **settings: object) -> object:
+            asked.append(name)
+            return real(*args, **settings)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for op in {c.op for c in kernels.cases("cpu")} - {"modulated_conv"}:
+        watch(op, op)
+    watch("modulated_conv", "modulated_conv2d")
+    watch("modulated_conv", "modulated_conv2d_resample")
+    return asked
+
+
+def test_no_op_is_measured_against_itself(definitions: list[str]) -> None:
+    seen = set()
+    for chosen in kernels.cases("cpu"):
+        inputs = chosen.inputs(torch.Generator().manual_seed(1))
+        kernels.prepared(chosen, "reference", kernels.copied(chosen, inputs))()
+        assert definitions, chosen.label
+        seen |= set(definitions)
+        for name in chosen.names[1:]:
+            definitions.clear()
+            kernels.prepared(chosen, name, kernels.copied(chosen, inputs))()
+            assert definitions == [], (chosen.op, chosen.label, name)
+    assert seen == {
+        "bias_act",
+        "conv2d_resample",
+        "filtered_lrelu",
+        "modulated_conv2d",
+        "modulated_conv2d_resample",
+        "rgb_to_i420",
+        "upfirdn2d",
+    }
+
+
+def test_filtered_lrelu_is_measured_in_one_pass_beside_torch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kernels_triton.filtered_lrelu import simd_cpu
+
+    runs = []
+    real = simd_cpu.run
+    monkeypatch.setattr(simd_cpu, "run", lambda *a, **k: runs.append(1) or real(*a, **k))
+    for chosen in [c for c in kernels.cases("cpu") if c.op == "filtered_lrelu"]:
+        assert chosen.names == ("reference", "torch", "one pass")
+        inputs = chosen.inputs(torch.Generator().manual_seed(1))
+        for name, expected in (("reference", 0), ("torch", 0), ("one pass", 1)):
+            call = kernels.prepared(chosen, name, inputs)
+            runs.clear()
+            call()
+            assert len(runs) == expected, name
+    monkeypatch.setattr(simd_cpu, "supports", lambda *a: False)
+    with pytest.raises(kernels.Wrong, match="one-pass kernel"):
+        kernels.prepared(chosen, "one pass", inputs)
+
+
+def test_an_op_in_place_gets_a_fresh_scratch_copy_each_time() -> None:
+    given = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    seen = []
+
+    def call(x: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.equal(x.float(), given))
+        return x + 1 if reference_wanted() else x.add_(1)
+
+    inplace = kernels.Case("add", "in place", lambda g: {"x": given}, call, overwrites="x")
+    first, second = kernels.measure_case(inplace, "cpu", 0.01)
+    assert second["count"] >= harness.MIN_SAMPLES and all(seen)
+    assert torch.equal(given, torch.randn(64, generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.mark.parametrize("index", range(len(kernels.cases("cpu"))))
 def test_registered_implementations_agree_with_their_reference(index: int) -> None:
     chosen = kernels.cases("cpu")[index]
     inputs = chosen.inputs(torch.Generator().manual_seed(1))
-    for name in chosen.implementations:
+    for name in chosen.names[1:]:
         error, allowed = kernels.errors(chosen, name, inputs)
         assert error <= allowed
 
@@ -52,9 +132,17 @@ def test_a_wrong_implementation_is_not_timed() -> None:
 def test_rows_hold_the_reference_first_and_ratios_to_it() -> None:
     rows = kernels.measure_case(case(), "cpu", 0.02)
     assert [r["implementation"] for r in rows] == ["reference", "auto"]
-    assert rows[0]["speedup"] == 1.0
+    assert rows[0]["speedup"] == 1.0 and rows[0]["error_unit"] == "relative"
     assert all(r["count"] >= harness.MIN_SAMPLES and r["gb_per_s"] > 0 for r in rows)
     assert "1.0x" in kernels.table(rows)
+
+
+def test_an_error_is_told_with_its_unit() -> None:
+    row, _ = kernels.measure_case(case(absolute=1.0), "cpu", 0.01)
+    assert row["error_unit"] == "levels"
+    rows = [{**row, "error": 1.0}, {**row, "error": 1.5e-7, "error_unit": "relative"}]
+    first, second = kernels.table(rows).splitlines()[-2:]
+    assert "  1 level  " in first and "  1.5e-07 relative  " in second
 
 
 def test_bytes_are_inputs_once_and_output_once() -> None:

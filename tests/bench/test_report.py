@@ -117,6 +117,19 @@ def test_what_was_not_measured_says_so_instead_of_an_old_table(place: Path) -> N
     assert "Not measured yet: `python bench/fps.py" in text and "aurora" not in text
 
 
+def test_a_kernels_error_carries_its_unit(place: Path) -> None:
+    common = {"op": "an_op", "case": "1x1", "implementation": "auto", "warnings": []}
+    figures = {"p50_ms": 1.0, "gb_per_s": 2.0, "speedup": 3.0}
+    errors = [{"error": 2.44e-7, "error_unit": "relative"}, {"error": 1.0, "error_unit": "levels"}]
+    rows = [common | figures | error for error in errors]
+    (place / "results" / "fps.json").unlink()
+    (place / "README.md").write_text(README.replace("bench:fps", "bench:kernels"))
+    harness.write_json(place / "results" / "kernels.json", envelope("kernels", rows))
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert "| auto | 2.4e-07 relative | 1.000 |" in text and "| auto | 1 level | 1.000 |" in text
+
+
 def latency_row(path: str, round_: int, p50: float, p95: float) -> dict[str, Any]:
     times = {"p50": p50, "p95": p95, "p99": p95, "max": p95}
     stages = {"render": times, "encode": times} if path == "ours" else {"show": times}
