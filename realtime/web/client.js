@@ -63,6 +63,11 @@ function remember(controls) {
   }
 }
 
+/** The look of a shared stream, wanted back should this page get a stream of its own. */
+function adopt({ scrub, ...controls }) {
+  Object.assign(desired, controls);
+}
+
 /** After a reconnect: each value on its own, so that one refused value does not take the others along. */
 function resend(controls) {
   for (const [name, value] of Object.entries(desired)) {
@@ -74,17 +79,16 @@ function resend(controls) {
 
 const handlers = {
   hello(message) {
-    const schema = message.schema.map((entry) =>
-      entry.name === 'model' && !entry.choices?.length ? { ...entry, choices: message.models.map((model) => model.name) } : entry,
-    );
-    panel.build(schema);
-    state.models = message.models;
+    panel.build(message.schema);
     state.codec = message.codec;
+    listModels(message.models);
     show(message.controls);
-    if (!connection.joining) resend(message.controls);
+    if (connection.joining) adopt(message.controls);
+    else resend(message.controls);
     setDisabled(false);
   },
   state(message) {
+    if (message.models) listModels(message.models);
     remember(message.controls);
     show(message.controls);
   },
@@ -95,6 +99,7 @@ const handlers = {
     state.stats = message;
     readout.stats(message);
     transport.anchor(message);
+    seeds.setLoaded(message.model);
     setTrained(message.trained);
     const viewers = message.viewers ?? 1;
     byId('viewers').hidden = viewers < 2;
@@ -109,6 +114,12 @@ const handlers = {
     refused();
   },
 };
+
+/** What the server offers; thumbnails are asked for only of what it has loaded. */
+function listModels(models) {
+  state.models = models;
+  for (const model of models) if (model.resolution !== null) seeds.setLoaded(model.name);
+}
 
 function show(controls) {
   state.controls = { ...state.controls, ...controls };
@@ -143,21 +154,21 @@ function setDisabled(disabled) {
 }
 
 let noticeTimer = null;
-function notify(text, level = 'info') {
+function notify(text, level = 'info', stayMs = level === 'error' ? 2 * NOTICE_MS : NOTICE_MS) {
   const box = byId('notice');
   box.textContent = text;
   box.dataset.level = level;
   box.hidden = false;
   state.notice = text;
   clearTimeout(noticeTimer);
-  noticeTimer = setTimeout(() => (box.hidden = true), level === 'error' ? 2 * NOTICE_MS : NOTICE_MS);
+  noticeTimer = setTimeout(() => (box.hidden = true), stayMs);
 }
 
 // ---------------------------------------------------------------- the connection's phases
 
 const PHASES = { connecting: 'Connecting', live: 'Live', waiting: 'Reconnecting', refused: 'Stopped' };
 
-function phase(name, { problem = null, untilMs = null, again = false } = {}) {
+function phase(name, { problem = null, untilMs = null, again = false, parted = false } = {}) {
   const wasDown = state.problem !== '';
   // Between two tries the last sentence stays up: it should not flicker with each attempt.
   if (name !== 'connecting') state.problem = problem?.message ?? '';
@@ -176,9 +187,20 @@ function phase(name, { problem = null, untilMs = null, again = false } = {}) {
   }
   if (name === 'live') {
     tracker.reset();
-    if (again) notify('Connected again.');
+    clock.reset();
+    if (parted) part();
+    else if (again) notify('Connected again.');
   }
   countDown();
+}
+
+/** The shared stream is gone, and the link to it with it. */
+function part() {
+  const here = new URL(location.href);
+  here.searchParams.delete('session');
+  query.delete('session');
+  history.replaceState(null, '', here);
+  notify('The shared stream has ended. This is now a stream of your own: what you change is no longer seen by the others.', 'info', 15000);
 }
 
 function countDown() {
@@ -297,6 +319,7 @@ byId('snapshot').addEventListener('click', save);
 byId('fullscreen').addEventListener('click', enlarge);
 byId('share').addEventListener('click', share);
 byId('help').addEventListener('click', help);
+byId('untrained').addEventListener('click', () => notify(byId('untrained').title));
 byId('retry').addEventListener('click', () => connection.retry());
 byId('play').addEventListener('click', () => video.play());
 byId('defaults').addEventListener('click', resetAll);
@@ -334,7 +357,7 @@ window.stylewire = Object.freeze({
   get codec() { return state.codec ?? null; },
   get stats() { return state.stats ? { ...state.stats } : null; },
   get frames() { return tracker.frames; },
-  get matched() { return tracker.samples.length; },
+  get samples() { return tracker.samples.map((sample) => ({ ...sample })); },
   get fps() { return tracker.fps(performance.now()); },
   get frameAgeMs() { return tracker.frameAge(performance.now()); },
   get latency() { return tracker.summary(performance.now()); },

@@ -7,13 +7,20 @@ const BACKOFF_MS = [500, 1000, 2000, 4000, 5000];
 const CONNECT_LIMIT_MS = 10000;
 const SILENCE_MS = 3500; // without a pong; the page pings twice a second
 const PING_MS = 500;
+const TRANSIENT = new Set([408, 429, 503]); // too slow, too often, too many: later it may be well
+const LONGEST_WAIT_MS = 60000; // whatever Retry-After says
 const FIRST_PINGS_MS = [0, 40, 80, 120, 160, 240, 320]; // the clock offset is wanted at once
 
 /** Why there is no stream, as a sentence; `final` problems are not tried again by themselves. */
 export class Problem extends Error {
-  constructor(message, { final = false, code = '', status = 0 } = {}) {
+  constructor(message, { final = false, code = '', status = 0, waitMs = 0 } = {}) {
     super(message);
-    Object.assign(this, { final, code, status });
+    Object.assign(this, { final, code, status, waitMs });
+  }
+
+  /** Whether the server refused this offer as such, so that only another one may be taken. */
+  get refused() {
+    return this.status >= 400 && this.status < 500 && !TRANSIENT.has(this.status);
   }
 }
 
@@ -26,6 +33,7 @@ export class Connection {
   constructor({ codec = null, session = null, barcode = false, controls = () => ({}), on }) {
     Object.assign(this, { codec, session, barcode, controls, on });
     this.joining = session !== null; // a shared link: the session is someone else's
+    this.parted = false; // the shared session is gone, and this page has one of its own instead
     this.everLive = false;
     this.connects = 0;
     this.failures = 0;
@@ -62,13 +70,14 @@ export class Connection {
   }
 
   async pauseAfter(problem) {
-    const waitMs = BACKOFF_MS[Math.min(this.failures, BACKOFF_MS.length - 1)];
+    const backoffMs = BACKOFF_MS[Math.min(this.failures, BACKOFF_MS.length - 1)] * (0.9 + 0.2 * Math.random());
+    const waitMs = Math.max(backoffMs, problem.waitMs); // never before the time that the server asked for
     this.failures += 1;
     const phase = problem.final ? 'refused' : 'waiting';
     this.on.phase(phase, { problem, untilMs: problem.final ? null : performance.now() + waitMs });
     await new Promise((resolve) => {
       this.skipWait = resolve;
-      if (!problem.final) setTimeout(resolve, waitMs * (0.9 + 0.2 * Math.random()));
+      if (!problem.final) setTimeout(resolve, waitMs);
     });
     this.skipWait = () => {};
   }
@@ -147,7 +156,8 @@ export class Connection {
       this.viewer = message.viewer ?? this.viewer;
       this.failures = 0;
       this.connects += 1;
-      this.on.phase('live', { again: this.everLive, joined: this.joining });
+      this.on.phase('live', { again: this.everLive, parted: this.parted });
+      this.parted = false;
       this.everLive = true;
     }
     this.on.message(message);
@@ -171,10 +181,11 @@ export class Connection {
     try {
       return await post('offer', this.session ? { ...body, session: this.session } : { ...body, controls: this.controls() });
     } catch (problem) {
-      if (!(problem instanceof Problem) || problem.status < 400 || problem.status >= 500) throw problem;
+      if (!(problem instanceof Problem) || !problem.refused) throw problem;
       if (this.session) {
         if (!this.everLive) throw new Problem(`${problem.message}`, { ...problem, final: true });
         this.session = null;
+        this.parted = this.joining; // told once the stream runs
         this.joining = false;
         return this.offer(sdp);
       }
@@ -212,7 +223,14 @@ async function post(path, body) {
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
   const text = answer.message ?? `The server refused the stream with status ${response.status}; its log says why.`;
-  throw new Problem(text, { code: answer.error ?? '', status: response.status });
+  throw new Problem(text, { code: answer.error ?? '', status: response.status, waitMs: retryAfterMs(response) });
+}
+
+/** Retry-After, in ms from now: seconds or a date; 0 where there is none. */
+function retryAfterMs(response) {
+  const said = response.headers.get('Retry-After') ?? '';
+  const ms = /^\d+$/.test(said) ? 1000 * Number(said) : Date.parse(said) - Date.now();
+  return Math.min(LONGEST_WAIT_MS, Math.max(0, ms || 0));
 }
 
 function preferCodec(transceiver, codec) {

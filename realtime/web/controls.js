@@ -27,11 +27,6 @@ export function formatBitrate(bps) {
   return `${Math.round(bps / 1e3)} kbit/s`;
 }
 
-/** Values the schema entry may take where they are listed one by one, else null. */
-function choicesOf(entry) {
-  return entry.choices?.length ? entry.choices : null;
-}
-
 export class ControlPanel {
   /** `onChange(name, value)` is called for each movement by the person. */
   constructor(form, onChange) {
@@ -110,9 +105,9 @@ export class ControlPanel {
 }
 
 function makeWidget(entry, onChange) {
-  const choices = choicesOf(entry);
-  if (choices) return choices.length <= 5 ? segments(entry, choices, onChange) : menu(entry, choices, onChange);
-  if (entry.type === 'bool' || entry.type === 'boolean') return toggle(entry, onChange);
+  const { choices } = entry;
+  if (entry.type === 'choice') return choices.length <= 5 ? segments(entry, choices, onChange) : menu(entry, choices, onChange);
+  if (entry.type === 'bool') return toggle(entry, onChange);
   if (Number.isFinite(entry.min) && Number.isFinite(entry.max)) return slider(entry, onChange);
   return null; // nothing a person could move sensibly
 }
@@ -137,7 +132,7 @@ function slider(entry, onChange) {
   const hint = HINTS[entry.name] ?? {};
   const min = Math.max(entry.min, hint.min ?? -Infinity);
   const max = Math.min(entry.max, hint.max ?? Infinity);
-  const whole = entry.type === 'int' || entry.type === 'integer';
+  const whole = entry.type === 'int';
   const toValue = (position) => (hint.log ? Math.round(min * (max / min) ** (position / 1000) / 1000) * 1000 : position);
   const toPosition = (value) => (hint.log ? (1000 * Math.log(value / min)) / Math.log(max / min) : value);
   const format = hint.format ?? ((value) => `${value.toFixed(hint.digits ?? (whole ? 0 : 2))}${hint.unit ?? (entry.unit ? ` ${entry.unit}` : '')}`);

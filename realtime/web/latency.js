@@ -4,6 +4,8 @@
 // ("frames"); the browser knows each shown frame's rtpTimestamp and its own times
 // (requestVideoFrameCallback). ClockOffset joins the two clocks, LatencyTracker the two halves.
 
+const AGE_MS = 1500; // what the frame age is averaged over
+
 export const STAGES = ['render', 'encode', 'network', 'show'];
 
 /** The `q` quantile (0..1) of `values`, nearest rank; NaN of nothing. */
@@ -30,6 +32,12 @@ export class ClockOffset {
     const best = shortest.slice(0, Math.max(3, Math.floor(shortest.length / 10)));
     this.offsetMs = quantile(best.map((trip) => trip[1]), 0.5);
     this.tripMs = best[0][0];
+  }
+
+  /** Of a new connection: the server's machine may have been restarted, and its clock with it. */
+  reset() {
+    this.trips.length = 0;
+    this.offsetMs = this.tripMs = undefined;
   }
 
   get ready() {
@@ -129,7 +137,7 @@ export class LatencyTracker {
   }
 
   /**
-   * How old the visible picture is, in ms, averaged over the last second: from the moment it
+   * How old the visible picture is, in ms, averaged over the last AGE_MS: from the moment it
    * depicts (its due time) to now, including the time it stays on the screen.
    */
   frameAge(nowMs) {
@@ -139,7 +147,7 @@ export class LatencyTracker {
     if (shownFor > 500) return last.age + (nowMs - last.calledMs);
     let weighted = 0;
     let span = 0;
-    for (let i = this.samples.length - 1; i > 0 && nowMs - this.samples[i].calledMs < 1500; i--) {
+    for (let i = this.samples.length - 1; i > 0 && nowMs - this.samples[i].calledMs < AGE_MS; i--) {
       const stay = this.samples[i].calledMs - this.samples[i - 1].calledMs;
       weighted += stay * (this.samples[i - 1].age + stay / 2);
       span += stay;

@@ -4,12 +4,22 @@
 import { STAGES, quantile } from './latency.js';
 
 const WINDOW_MS = 20000;
-const PAD = { left: 46, right: 58, top: 10, bottom: 18 };
+const TOP = 10;
+const BOTTOM = 18;
+const GAP = 6; // between a label and its line
 
 /** The next "round" number at or above `value`: 10, 20, 50, 100, ... with some air. */
 export function niceCeiling(value) {
   const steps = [5, 10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000];
   return steps.find((step) => step >= value) ?? 10000;
+}
+
+function axisLabel(value, withUnit) {
+  return `${+value.toFixed(1)}${withUnit ? ' ms' : ''}`;
+}
+
+function markLabel(name, value) {
+  return `${name} ${value < 100 ? value.toFixed(1) : value.toFixed(0)}`;
 }
 
 export class LatencyPlot {
@@ -35,16 +45,11 @@ export class LatencyPlot {
     g.clearRect(0, 0, width, height);
     g.font = this.font;
     g.textBaseline = 'middle';
-    const plot = {
-      left: PAD.left,
-      right: width - PAD.right,
-      top: PAD.top,
-      bottom: height - PAD.bottom,
-    };
     const shown = samples.filter((sample) => nowMs - sample.atMs < WINDOW_MS);
     const totals = shown.map((sample) => sample.total);
     const p95 = quantile(totals, 0.95);
     this.rescale(totals.length ? Math.max(p95 * 1.3, quantile(totals, 0.99) * 1.05) : 20);
+    const plot = this.frame(width, height, p95);
     this.grid(plot);
     if (!shown.length) {
       g.fillStyle = this.ink;
@@ -54,6 +59,17 @@ export class LatencyPlot {
     }
     this.columns(plot, shown, nowMs);
     this.marks(plot, quantile(totals, 0.5), p95);
+  }
+
+  /** The space that the labels leave; as wide as they are in the font that the browser found. */
+  frame(width, height, p95) {
+    const wide = (texts) => Math.ceil(Math.max(...texts.map((text) => this.context.measureText(text).width)));
+    return {
+      left: wide([axisLabel(this.ceiling, true), '150 ms']) + GAP,
+      right: width - wide([markLabel('p95', p95), 'p95 88.8']) - GAP,
+      top: TOP,
+      bottom: height - BOTTOM,
+    };
   }
 
   /** Follow the element's size and the screen's density. */
@@ -91,7 +107,7 @@ export class LatencyPlot {
       g.moveTo(plot.left, y);
       g.lineTo(plot.right, y);
       g.stroke();
-      g.fillText(`${+(part * this.ceiling).toFixed(1)}${part === 1 ? ' ms' : ''}`, plot.left - 7, y);
+      g.fillText(axisLabel(part * this.ceiling, part === 1), plot.left - GAP, y);
     }
     g.textAlign = 'left';
     g.fillText('20 s ago', plot.left, plot.bottom + 11);
@@ -134,7 +150,7 @@ export class LatencyPlot {
       g.lineTo(plot.right, y);
       g.stroke();
       const label = Math.max(plot.top, Math.min(y, above - 12)); // the two labels never overlap
-      g.fillText(`${name} ${value < 100 ? value.toFixed(1) : value.toFixed(0)}`, plot.right + 4, label);
+      g.fillText(markLabel(name, value), plot.right + GAP, label);
       above = label;
     }
     g.globalAlpha = 1;

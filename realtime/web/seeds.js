@@ -13,6 +13,7 @@ export class SeedStrip {
     this.first = 0;
     this.seed = 0;
     this.model = null;
+    this.loaded = new Set(); // models that the server can draw thumbnails of
     number.addEventListener('change', () => this.pick(number.valueAsNumber));
     dice.addEventListener('click', () => this.random());
     back.addEventListener('click', () => this.turn(-1));
@@ -62,6 +63,13 @@ export class SeedStrip {
     this.render();
   }
 
+  /** This model can be drawn from now on: its placeholders become thumbnails. */
+  setLoaded(model) {
+    if (this.loaded.has(model)) return;
+    this.loaded.add(model);
+    if (model === this.model) this.render();
+  }
+
   setDisabled(disabled) {
     for (const control of [this.number, this.dice]) control.disabled = disabled;
     for (const button of this.thumbs.children) button.disabled = disabled;
@@ -86,6 +94,15 @@ export class SeedStrip {
     button.disabled = Boolean(this.disabled);
     button.setAttribute('aria-label', `Seed ${seed}`);
     button.title = `Seed ${seed}`;
+    const number = document.createElement('span');
+    number.textContent = seed < 1e5 ? seed : `…${String(seed).slice(-4)}`; // the end tells them apart
+    button.append(number);
+    if (this.loaded.has(this.model)) button.prepend(this.image(seed));
+    button.addEventListener('click', () => this.pick(seed));
+    return button;
+  }
+
+  image(seed) {
     const image = document.createElement('img');
     image.alt = '';
     image.width = image.height = 64;
@@ -94,11 +111,7 @@ export class SeedStrip {
     image.draggable = false;
     image.src = `thumbnails/${encodeURIComponent(this.model)}/${seed}.jpg`;
     image.addEventListener('error', () => image.remove(), { once: true }); // the number remains
-    const number = document.createElement('span');
-    number.textContent = seed < 1e5 ? seed : `…${String(seed).slice(-4)}`; // the end tells them apart
-    button.append(image, number);
-    button.addEventListener('click', () => this.pick(seed));
-    return button;
+    return image;
   }
 
   mark() {

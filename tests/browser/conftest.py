@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Route, async_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser", "chrome")
@@ -144,12 +144,27 @@ class Tab:
         self.page = page
         self.complaints: list[str] = []
         self.expected: tuple[str, ...] = ()  # complaints that are right here
+        self.offers: list[float] = []  # when each was posted
         page.on("console", self._heard)
         page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
 
     def _heard(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text}")
+
+    async def refuse_first_offer(self, status: int, wait_s: int) -> None:
+        """As a busy server does: in place of the real one, which then answers the others."""
+
+        async def answer(route: Route) -> None:
+            self.offers.append(time.monotonic())
+            if len(self.offers) > 1:
+                await route.continue_()
+                return
+            headers = {"Retry-After": str(wait_s)} if wait_s else {}
+            body = {"error": "busy", "message": "Come again."}
+            await route.fulfill(status=status, headers=headers, json=body)
+
+        await self.page.route("**/offer", answer)
 
     def check(self) -> None:
         wrong = [c for c in self.complaints if not any(word in c for word in self.expected)]
@@ -190,12 +205,19 @@ async def open_tab(browser: Browser, server: ServerProcess) -> AsyncIterator[Ope
     tabs: list[Tab] = []
 
     async def opener(
-        query: str = "", *, wait: bool = True, script: str = "", **options: Any
+        query: str = "",
+        *,
+        wait: bool = True,
+        script: str = "",
+        first_offer: tuple[int, int] | None = None,  # status and Retry-After, seconds
+        **options: Any,
     ) -> Tab:
         options.setdefault("viewport", {"width": 1280, "height": 800})
         tab = Tab(await browser.new_page(**options))
         if script:
             await tab.page.add_init_script(script)
+        if first_offer:
+            await tab.refuse_first_offer(*first_offer)
         tabs.append(tab)
         await tab.page.goto(f"{server.url}/{query}")
         await tab.until("true", "the page's script does not run")
