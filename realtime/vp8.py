@@ -71,7 +71,8 @@ class Vp8Direct(EncoderRates):
             "buffer": _BUFFER_MS,
             "buffer_initial": _BUFFER_MS // 2,
             "buffer_optimal": _BUFFER_MS * 5 // 6,
-            "kf_mode": libvpx.KF_DISABLED,  # by itself it would answer each change of scene
+            # Automatic, it would set keyframes by distance, and may by scene at slower speeds.
+            "kf_mode": libvpx.KF_DISABLED,
             "kf_max": NEVER,
         }
         controls = {

@@ -113,6 +113,34 @@ def test_pyav_way_holds_its_rate_and_opens_anew_for_large_steps_only():
     assert np.mean(sizes[180:]) * 240 == pytest.approx(300_000, rel=0.12)
 
 
+def test_no_keyframe_comes_by_itself_even_where_a_distance_is_due(monkeypatch):
+    """At this speed libvpx looks at no scenes: a distance alone tells automatic from disabled."""
+    monkeypatch.setattr(vp8, "NEVER", 10)
+    encoder = Vp8Direct(128, 128, 30, 300_000, **SETTINGS)
+    card, i420 = TestCard(128), np.empty((192, 128), np.uint8)
+    for n in range(100):
+        card.draw(n // 10 * 37.1, i420)  # a hard cut every ten pictures
+        if n // 10 % 2:
+            np.subtract(255, i420, out=i420)
+        encoder.encode(i420, n * 3000)
+    encoder.close()
+    assert encoder.keyframes == 1
+
+
+def test_frame_rate_moves_through_pyav_without_a_keyframe():
+    encoder = Vp8PyAv(128, 128, 15, 400_000, **SETTINGS)
+    card, i420, sizes = TestCard(128), np.empty((192, 128), np.uint8), []
+    for n in range(150):
+        if n == 30:
+            encoder.fps = 30
+        pts = n * 6000 if n < 30 else 180_000 + (n - 30) * 3000
+        card.draw(pts / 90_000, i420)
+        sizes.append(encoder.encode(i420, pts).bytes)
+    encoder.close()
+    assert encoder.keyframes == 1
+    assert np.mean(sizes[60:]) * 240 == pytest.approx(400_000, rel=0.12)
+
+
 def test_encoding_gives_the_interpreter_lock_up():
     """Another thread runs while a large picture is coded: it is not held for milliseconds."""
     encoder = Vp8Direct(1024, 1024, 30, 2_000_000, **SETTINGS)
