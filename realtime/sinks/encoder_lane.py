@@ -25,7 +25,7 @@ JOIN_S = 5.0  # far longer than any picture takes to encode
 
 @dataclass
 class Wanted:
-    """Settings that the loop leaves for an encoder thread; each is replaced whole."""
+    """Settings that the loop sets one by one; an encoder thread takes them before each picture."""
 
     fps: float
     bitrate: int
@@ -33,7 +33,14 @@ class Wanted:
 
 
 class EncoderLane:
-    """One codec: its viewers and rate on the loop, its encoder in a thread."""
+    """One codec: its viewers and rate on the loop, its encoder in a thread.
+
+    The encoder is opened for the first frame, at that frame's size.
+
+    Args:
+        publish: Gets each picture, on the loop.
+        fail: Told on the loop, once the thread has ended, that the encoder has failed for good.
+    """
 
     def __init__(
         self,
@@ -41,7 +48,7 @@ class EncoderLane:
         stream: StreamConfig,
         wanted: Wanted,
         publish: Callable[[EncoderLane, Coded], None],
-        fail: Callable[[EncoderFailed], None],
+        fail: Callable[[EncoderLane, EncoderFailed], None],
     ) -> None:
         self.codec = codec
         self.detail = ""
@@ -53,7 +60,6 @@ class EncoderLane:
         self.limiter = KeyframeLimiter(int(stream.keyframe_interval_s * 1e9))
         self.encoded = self.keyframes = self.reopened = 0
         self.wanted = wanted
-        self._size = stream.resolution
         self._publish, self._fail = publish, fail
         self._loop = asyncio.get_running_loop()
         self._mailbox: ThreadMailbox[Frame] = ThreadMailbox()
@@ -102,18 +108,24 @@ class EncoderLane:
                 await self._ended.wait()
         except TimeoutError:
             _log.error("the %s encoder did not finish its picture in %g s", self.codec, JOIN_S)
-        else:
-            self._thread.join()  # it has nothing left to do
+
+    def _over(self, failure: EncoderFailed | None) -> None:
+        self._thread.join()  # this was its last word
+        self._ended.set()
+        if failure is not None:
+            self._fail(self, failure)
 
     # In the encoder thread.
 
     def _run(self) -> None:
         encoder: Encoder | None = None
+        failure: EncoderFailed | None = None
         try:
-            encoder = self._open()
             while True:
                 frame = self._mailbox.get()
                 try:
+                    if encoder is None:
+                        encoder = self._open(frame)
                     coded = self._encode(encoder, frame)
                 finally:
                     frame.release()
@@ -122,24 +134,24 @@ class EncoderLane:
             pass
         except EncoderFailed as error:
             _log.error("%s stops: %s", self.codec, error)
-            self._hand_over(self._fail, error)
+            failure = error
         except Exception as error:
             _log.exception("the %s encoder thread failed", self.codec)
-            self._hand_over(self._fail, EncoderFailed(f"{self.codec}: {error!r}"))
+            failure = EncoderFailed(f"{self.codec}: {error!r}.")
         finally:
             left = self._mailbox.close()  # what comes from now on is refused, not kept
             if left is not None:
                 left.release()
             if encoder is not None:
                 encoder.close()
-            self._hand_over(self._ended.set)
+            self._hand_over(self._over, failure)
 
-    def _open(self) -> Encoder:
+    def _open(self, frame: Frame) -> Encoder:
         wanted = self.wanted
         encoder = open_encoder(
             self.codec,
-            self._size,
-            self._size,
+            frame.width,
+            frame.height,
             wanted.fps,
             wanted.bitrate,
             ceiling=wanted.ceiling,
@@ -164,7 +176,8 @@ class EncoderLane:
 
     def _attempt(self, encoder: Encoder, frame: Frame) -> Coded:
         self._settle(encoder)
-        keyframe = self.limiter.due(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        keyframe = self.limiter.due(now_ns) or (encoder.overdue and self.limiter.free(now_ns))
         coded = encoder.encode(
             frame.i420, frame.tick.pts, keyframe, index=frame.tick.index, stamps=frame.stamps
         )

@@ -40,11 +40,12 @@ class LaneStats:
 class WebRtcSink:
     """One session's way to its viewers.
 
+    Error handling: a codec that fails for good ends its own viewers' tracks, with a sentence in
+    `ViewerTrack.error`; if it is the last one, `offer` raises instead.
+
     Args:
         stream: Rates, sizes and limits.
         on_stats: Called on the loop with (codec, picture) after each picture was published.
-        on_error: Called on the loop once if an encoder has failed for good. Without it, `offer`
-            raises that error.
     """
 
     def __init__(
@@ -52,10 +53,9 @@ class WebRtcSink:
         stream: StreamConfig,
         *,
         on_stats: Callable[[str, Coded], None] | None = None,
-        on_error: Callable[[EncoderFailed], None] | None = None,
     ) -> None:
         self._stream = stream
-        self._on_stats, self._on_error = on_stats, on_error
+        self._on_stats = on_stats
         self._fps = stream.fps
         self._ceiling = stream.bitrate
         self._lanes: dict[str, EncoderLane] = {}
@@ -83,9 +83,9 @@ class WebRtcSink:
         """Hand a frame to every codec that somebody watches. Never blocks; retains what it keeps.
 
         Raises:
-            EncoderFailed: an encoder has failed for good and nobody else was told.
+            EncoderFailed: the last encoder has failed for good.
         """
-        if self.error is not None and self._on_error is None:
+        if self.error is not None:
             raise self.error
         if self._closed:
             return
@@ -173,9 +173,13 @@ class WebRtcSink:
         if self._on_stats is not None:
             self._on_stats(lane.codec, coded)
 
-    def _fail(self, error: EncoderFailed) -> None:
-        if self.error is not None or self._closed:
+    def _fail(self, lane: EncoderLane, error: EncoderFailed) -> None:
+        if self._closed or self._lanes.get(lane.codec) is not lane:
             return
-        self.error = error
-        if self._on_error is not None:
-            self._on_error(error)
+        if len(self._lanes) == 1:
+            self.error = error
+            return
+        del self._lanes[lane.codec]  # whoever comes next with this codec opens it anew
+        for track in list(lane.tracks):
+            track.fail(f"The {lane.codec} picture has stopped: {error} Connect again.")
+        lane.close()

@@ -22,16 +22,15 @@ PATIENCE_S = 20.0  # a bound for a hung test on a busy machine, not an expectati
 class Bench:
     """A sink, frames to offer, and what it published."""
 
-    def __init__(self, size=SIZE, slots=4, *, on_error=None, **stream):
+    def __init__(self, size=SIZE, slots=4, **stream):
         self.pool = FramePool(size, size, slots)
         self.card = TestCard(size)
-        self.index = 0
+        self.index, self.fps, self.pts = 0, FPS, 0
         self.published = []
         self._news = asyncio.Event()
         self.sink = WebRtcSink(
             StreamConfig(**{"resolution": size, "bitrate": 1_000_000, **stream}),
             on_stats=self._on_stats,
-            on_error=on_error,
         )
 
     def _on_stats(self, codec, coded):
@@ -39,13 +38,14 @@ class Bench:
         self._news.set()
 
     def frame(self):
-        tick = Tick(self.index, self.index / FPS, self.index * 90_000 // FPS, 0)
+        tick = Tick(self.index, self.pts / 90_000, self.pts, 0)
         frame = self.pool.acquire(tick)
         assert frame is not None, "the sink keeps frames"
         self.card.draw(tick.t, frame.i420)
         barcode.stamp(frame.planes[0], tick.index)
         frame.stamps.update(due=0, sampled=1, rendered=time.monotonic_ns())
         self.index += 1
+        self.pts += round(90_000 / self.fps)
         return frame
 
     def offer(self):
@@ -127,6 +127,7 @@ class Spied:
 
     def __init__(self, real):
         self.real, self.gate, self.failures, self.reopened = real, threading.Event(), [], 0
+        self.opened = (real.width, real.height)
         self.gate.set()
         self.entered = threading.Event()
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from aiortc.mediastreams import MediaStreamError
-from sink_bench import DECODERS, Spied, Viewer, benches
+from sink_bench import DECODERS, PATIENCE_S, Spied, Viewer, benches
 
 from realtime.encoder import open_encoder
 from realtime.errors import EncoderFailed, SessionClosed
@@ -78,6 +78,49 @@ async def test_size_of_the_frames_is_followed(bench, codec):
     assert old_pool.free == old_pool.slots
 
 
+async def test_encoder_is_opened_once_at_the_size_of_the_frames(bench, spies):
+    b = bench(resolution=256)  # the server's; this session is at 128
+    viewer = Viewer(b.sink)
+    await viewer.join(b)
+    assert [spy.opened for spy in spies] == [(128, 128)] and spies[0].keyframes == 1
+
+
+@pytest.mark.parametrize("codec", list(DECODERS))
+async def test_dragged_frame_rate_costs_few_keyframes_and_the_rate_comes_back(bench, codec):
+    b = bench(keyframe_interval_s=0.0, bitrate=600_000)  # not the limiter's doing
+    viewer = Viewer(b.sink, codec)
+    await viewer.join(b)
+    begun = b.pts
+    for change in range(30):
+        b.fps = 30 + change
+        b.sink.set_fps(b.fps)
+        until = begun + (change + 1) * 3000
+        while b.pts < until:
+            await b.show()
+            await viewer.drain()
+    settled = b.pts + 2 * 90_000
+    while b.pts < settled:
+        await b.show()
+        await viewer.drain()
+    assert sum(coded.keyframe for _, coded in b.published) <= 4
+    first = len(b.published)
+    while b.pts < settled + 90_000:
+        await b.show()
+        await viewer.drain()
+    rate = sum(coded.bytes for _, coded in b.published[first:]) * 8
+    assert rate == pytest.approx(600_000, rel=0.12)
+
+
+async def test_encoder_that_is_overdue_waits_for_the_limiter(bench, spies):
+    b = bench(keyframe_interval_s=1000.0)
+    viewer = Viewer(b.sink)
+    await viewer.join(b)
+    b.sink.set_fps(60)
+    b.fps = 60
+    await b.show(60)
+    assert spies[0].overdue and spies[0].keyframes == 1
+
+
 async def test_slowest_viewer_decides_until_it_leaves(bench, spies):
     b = bench()
     quick, slow = Viewer(b.sink), Viewer(b.sink)
@@ -111,8 +154,8 @@ async def test_rate_and_frame_rate_change_live(bench, spies):
     await b.show()
     assert spies[0].bitrate == 150_000  # the floor
     b.sink.set_rate(700_000)
-    Viewer(b.sink, "VP8")  # opened later: it has the settings of now
-    await b.until(lambda: len(spies) == 2)
+    b.fps = 60
+    await Viewer(b.sink, "VP8").join(b)  # opened later: it has the settings of now
     assert (spies[1].bitrate, spies[1].fps) == (700_000, 60)
 
 
@@ -139,8 +182,7 @@ async def test_keyframes_keep_their_distance_and_no_request_is_lost(bench):
 
 
 async def test_failing_encoder_is_opened_anew_once_and_the_stream_goes_on(bench, spies):
-    errors = []
-    b = bench(on_error=errors.append)
+    b = bench()
     viewer = Viewer(b.sink)
     await viewer.join(b)
     await viewer.drain()
@@ -151,25 +193,23 @@ async def test_failing_encoder_is_opened_anew_once_and_the_stream_goes_on(bench,
         await viewer.drain()
     assert viewer.numbers[-4:] == shown  # the frame that failed is not even missing
     assert viewer.packets[-3].is_keyframe
-    assert errors == [] and spies[0].reopened == 1
+    assert b.sink.error is None and spies[0].reopened == 1
     assert b.sink.stats()[0].reopened == 1
 
 
-async def test_encoder_that_fails_again_is_reported_once(bench, spies):
-    errors = []
-    b = bench(on_error=errors.append)
+async def test_only_encoder_that_fails_again_is_reported_by_offer(bench, spies):
+    b = bench()
     viewer = Viewer(b.sink)
     await viewer.join(b)
     spies[0].failures = [EncoderFailed("first"), EncoderFailed("second")]
     b.offer()
-    await b.until(lambda: errors)
-    assert [str(error) for error in errors] == ["second"]
-    for _ in range(6):
-        b.offer()  # refused quietly: whoever was told decides
-    assert b.pool.free == b.pool.slots and len(errors) == 1
+    await b.until(lambda: b.sink.error is not None)
+    with pytest.raises(EncoderFailed, match="second"):
+        b.offer()
+    assert b.pool.free == b.pool.slots
 
 
-async def test_without_a_listener_the_error_comes_out_of_offer(bench, spies):
+async def test_bug_in_the_thread_comes_out_of_offer(bench, spies):
     b = bench()
     viewer = Viewer(b.sink)
     await viewer.join(b)
@@ -180,16 +220,50 @@ async def test_without_a_listener_the_error_comes_out_of_offer(bench, spies):
         b.offer()
 
 
+async def test_failed_codec_ends_its_own_viewers_and_nobody_else(bench, spies):
+    b = bench(keyframe_interval_s=0.0)
+    stays, goes = Viewer(b.sink, "H264"), Viewer(b.sink, "VP8")
+    await stays.join(b)
+    await goes.join(b)
+    h264, vp8 = spies
+    vp8.failures = [EncoderFailed("first."), EncoderFailed("second.")]
+    async with asyncio.TaskGroup() as group:
+        pull = group.create_task(pull_until_stopped(goes.track))
+        b.offer()
+        await b.until(pull.done)  # its sender learns that it is over
+    assert goes.track.error == "The VP8 picture has stopped: second. Connect again."
+    assert stays.track.error == "" and b.sink.error is None
+    async with asyncio.timeout(PATIENCE_S):
+        while b.index - 1 not in stays.numbers:  # it may have been cleared while the other joined
+            await b.show()
+            await stays.drain()
+    assert None not in stays.numbers
+    assert [row.codec for row in b.sink.stats()] == ["H264"]
+    again = Viewer(b.sink, "VP8")  # a new one begins anew
+    await again.join(b)
+    assert len(spies) == 3 and None not in again.numbers
+    for spy in (h264, spies[2]):
+        spy.failures = [RuntimeError("and this one"), RuntimeError("not reached")]
+    b.offer()
+    await b.until(lambda: b.sink.error is not None)
+    with pytest.raises(EncoderFailed, match="and this one"):  # nobody is left to serve
+        b.offer()
+
+
 async def test_codec_that_does_not_open_is_reported(bench, monkeypatch):
     def refuse(*args, **settings):
         raise EncoderFailed("no such codec here")
 
     monkeypatch.setattr(encoder_lane, "open_encoder", refuse)
-    errors = []
-    b = bench(on_error=errors.append)
-    Viewer(b.sink)
-    await b.until(lambda: errors)
-    assert "no such codec" in str(errors[0])
+    b = bench()
+    track = b.sink.subscribe("H264")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pull_until_stopped(track))
+        await asyncio.sleep(0)
+        b.offer()
+        await b.until(lambda: b.sink.error is not None)
+        await b.sink.aclose()
+    assert "no such codec" in str(b.sink.error)
 
 
 async def test_closing_ends_pulls_threads_and_offers(bench):
