@@ -1,5 +1,8 @@
 """Each example runs as a script, uninstalled, from elsewhere, and does what it says."""
 
+import http.client
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +11,8 @@ import av
 import pytest
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.py"))
-REHEARSALS = {  # a tiny real run of each
+SERVER = EXAMPLES[0].with_name("stream_to_browser.py")
+FILMS = {  # a tiny real run of each
     "clip_to_file.py": ("--model", "testcard", "--seconds", "0.5", "--resolution", "64"),
     "your_own_system.py": ("--seconds", "0.5"),
 }
@@ -27,16 +31,53 @@ def run(script, *arguments, cwd):
 
 
 def test_every_example_is_rehearsed_short_and_shadows_nothing():
-    assert {script.name for script in EXAMPLES} == set(REHEARSALS)
+    assert {script.name for script in EXAMPLES} == {SERVER.name, *FILMS}
     for script in EXAMPLES:
         assert len(script.read_text().splitlines()) < 60, script.name
         assert script.stem not in sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("script", EXAMPLES, ids=lambda script: script.name)
-def test_example_writes_a_film_that_plays(script, tmp_path):
+@pytest.mark.parametrize("name", FILMS)
+def test_example_writes_a_film_that_plays(name, tmp_path):
+    script = SERVER.with_name(name)
     assert "--out" in run(script, "--help", cwd=tmp_path)
-    out = run(script, *REHEARSALS[script.name], "--out", "film.mp4", cwd=tmp_path)
+    out = run(script, *FILMS[name], "--out", "film.mp4", cwd=tmp_path)
     assert "15 frames" in out
     with av.open(str(tmp_path / "film.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "interrupt"),
+    [(("--model", "testcard", "--seconds", "2"), False), (("--model", "rings"), True)],
+    ids=["for a while", "until Ctrl-C"],
+)
+def test_example_serves_a_browser_and_ends_cleanly(arguments, interrupt, tmp_path):
+    server = subprocess.Popen(
+        [sys.executable, str(SERVER), "--port", "0", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = server.stdout.readline()  # empty if it ended early
+        found = re.search(r"at http://([\d.]+):(\d+)/", said)
+        assert found, said + server.communicate(timeout=60)[1]
+        connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=30)
+        statuses = []
+        for path in ("/livez", "/"):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            statuses.append(answer.status)
+            page = answer.read().decode()
+        connection.close()
+        assert statuses == [200, 200] and "<video" in page
+        if interrupt:
+            server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+        assert (server.returncode, errors) == (0, "")
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.communicate()
