@@ -127,12 +127,6 @@ class Server:
             raise SignalingError(
                 f"The model {quote(model)} is not offered; choose from {offered}.", 404, "no_model"
             )
-        if self.engine.info(model) is None:
-            raise SignalingError(
-                f"The model {quote(model)} is not loaded; choose it in a session first.",
-                409,
-                "not_loaded",
-            )
         return await self.engine.thumbnail(model, seed)
 
     def schema(self) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ class Switches:
             self._host.broadcast(notice("info", self.status))
         try:
             await self._engine.load(new.model, new.resolution)
-            await self._engine.open(self._session, new.resolution)
+            await self._engine.open(self._session, new.resolution, model=new.model)
         except (ModelError, RealtimeError) as error:
             if not first:
                 self._regret(f"{sentence(error)} {old.model} at {old.resolution} px stays.")
@@ -108,6 +108,7 @@ class Switches:
 
     async def _fall_back(self, resolution: int, error: Exception) -> None:
         await self._engine.load(self._fallback, resolution)
+        await self._engine.open(self._session, resolution, model=self._fallback)
         self._live.apply(change_of({"model": self._fallback}), self._host.now())
         self._regret(f"{sentence(error)} {self._fallback} is shown instead.")
 

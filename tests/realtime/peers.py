@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError
 
 from realtime import signaling
 from realtime.config import RenderConfig, ServerConfig, StreamConfig
@@ -24,6 +25,7 @@ PATIENCE_S = 20.0  # for what takes milliseconds on an idle machine
 
 def config(stream: dict[str, Any] | None = None, **values: Any) -> ServerConfig:
     """The test card, small, on a free port."""
+    values = {"offers_per_s": 1e6, "offers_burst": 1_000_000, **values}  # all from one address
     return ServerConfig(
         port=0,
         render=RenderConfig(model="testcard", threads=1),
@@ -134,10 +136,16 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching})
+        """Raises what the watching of its pictures has raised, but for the end of the stream."""
+        watching = self._watching
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait({watching})
         await self.pc.close()
+        if watching is not None and not watching.cancelled():
+            error = watching.exception()
+            if error is not None and not isinstance(error, MediaStreamError):
+                raise error
 
 
 def open_files() -> int:

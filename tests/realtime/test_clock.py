@@ -102,6 +102,27 @@ def test_retime_after_a_stall_counts_the_stall_at_the_old_rate():
     assert clock.next_tick(at(1.05)).t == pytest.approx(1.04, abs=1e-9)
 
 
+def test_a_pause_is_neither_due_nor_dropped_and_time_goes_on():
+    clock = FrameClock(10, ORIGIN)
+    before = [clock.next_tick(ORIGIN) for _ in range(3)][-1]
+    clock.resume(at(7.03))
+    after = clock.next_tick(at(7.03))
+    assert (before.index, after.index) == (2, 71)
+    assert (after.t, after.pts, after.deadline_ns) == (7.1, 639_000, at(7.1))
+    assert clock.counters.as_dict() == {"due": 4, "late": 0, "dropped": 0, "repeated": 0}
+    clock.retime(20, at(7.11))
+    assert clock.next_tick(at(7.11)).t == 7.15
+
+
+def test_a_pause_shorter_than_an_interval_skips_nothing():
+    clock = FrameClock(10, ORIGIN)
+    clock.next_tick(ORIGIN)
+    clock.resume(at(0.1))
+    assert clock.next_tick(at(0.1)).index == 1
+    clock.resume(ORIGIN)  # never back
+    assert clock.next_tick(at(0.1)).index == 2
+
+
 def test_ten_hours_of_stalls_rate_changes_and_wall_clock_jumps(monkeypatch):
     """Every presentation time equals an independent rational evaluation; PTS strictly rises."""
     wall = {"read": 0}

@@ -62,7 +62,7 @@ class World:
     async def aclose(self):
         pass
 
-    async def run(self):
+    async def run(self, watched=None):
         with pytest.raises(Over):
             await frame_loop(
                 self.clock,
@@ -71,6 +71,7 @@ class World:
                 self,
                 session="s",
                 barcode=True,
+                watched=watched,
                 now_ns=lambda: self.now,
                 sleep_until=self.sleep,
             )
@@ -172,6 +173,38 @@ async def test_a_new_frame_rate_is_taken_over_between_two_frames():
     assert times[:5] == [0.0, 0.01, 0.02, 0.03, 0.04]
     assert times[5:] == [0.06, 0.08, 0.1, 0.12, 0.14]
     assert [r.tick.index for r in world.requests] == list(range(10))
+
+
+async def test_nothing_is_drawn_or_due_while_nobody_watches():
+    world, watched = World(ticks=10, fps=100), asyncio.Event()
+    watched.set()
+    offer = world.offer
+
+    def go_away(frame):
+        offer(frame)
+        if frame.tick.index == 4:
+            watched.clear()
+
+    async def come_back():
+        while watched.is_set():  # noqa: ASYNC110 - the fake world has no other clock
+            await asyncio.sleep(0)
+        drawn = len(world.requests)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(world.requests) == drawn
+        world.now += 3_000 * MS
+        watched.set()
+
+    world.offer = go_away
+    async with asyncio.TaskGroup() as group:
+        group.create_task(come_back())
+        await world.run(watched=watched)
+    assert world.shown == [0, 1, 2, 3, 4, *range(305, 310)]  # 3 s later, and 1 ms into its frame
+    assert not any(world.lates)
+    counters = world.clock.counters
+    assert counters.as_dict() == {"due": 10, "late": 0, "dropped": 0, "repeated": 0}
+    times = [r.tick.t for r in world.requests]
+    assert times[5] - times[4] == pytest.approx(3.01) and times == sorted(set(times))
 
 
 async def cancelled_at(stage):

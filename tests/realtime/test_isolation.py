@@ -35,7 +35,8 @@ class Watcher(Client):
     async def _watch(self, track) -> None:
         while True:
             frame = await track.recv()
-            self.seen.append(shows(frame.to_ndarray(format="yuv420p")))
+            self.picture = frame.to_ndarray(format="yuv420p")
+            self.seen.append(shows(self.picture))
             self.frames += 1
             self._news.set()
 
@@ -94,7 +95,22 @@ async def test_a_change_in_one_session_does_not_show_in_another() -> None:
         first.send(type="set", seed=2)
         await first.until(lambda: first.seen[-1] == 2 or _failed(first))
         first.send(type="set", resolution=64)
-        frames = len(second.seen)
+        await first.until(lambda: first.picture.shape == (96, 64) or _failed(first))
+        count, frames = len(first.seen), len(second.seen)
+        await first.until(lambda: len(first.seen) > count + 5 or _failed(first))
         await second.until(lambda: len(second.seen) > frames + 15 or _failed(second))
         assert set(second.seen) == {1}
         assert set(first.seen) == {0, 2}
+
+
+async def test_a_foreign_picture_fails_its_watcher_also_when_nobody_looks() -> None:
+    class Wrong(Watcher):
+        async def _watch(self, track) -> None:
+            await track.recv()
+            raise AssertionError("a foreign picture")
+
+    async with served(config({"resolution": 128, "fps": 15})) as s:
+        client = await Wrong(s).connect()
+        await client.until(lambda: client._watching is not None and client._watching.done())
+        with pytest.raises(AssertionError, match="foreign"):
+            await client.close()

@@ -101,6 +101,29 @@ async def test_a_request_that_gives_up_leaves_no_viewer() -> None:
         answered = s.server.answered
         # Those that were answered wait for their ten seconds, the others are gone at once.
         await settled(lambda: len(s.server.sessions) == answered, 5)
+        assert s.server.failed == 0
+
+
+async def test_whoever_reads_the_log_or_the_tasks_cannot_join(caplog) -> None:
+    async with served(config(linger_s=0.0)) as s:
+        with caplog.at_level(logging.DEBUG, logger="realtime"):
+            async with Client(s) as client:
+                await client.connect()
+                await client.until(lambda: client.frames)
+                ids = client.answer["session"], client.answer["viewer"]
+                names = " ".join(task.get_name() for task in asyncio.all_tasks())
+                await s.delete(ids[0], "nobody")
+                await s.delete(*ids)
+                await settled(lambda: not s.server.sessions)
+            async with Client(s) as client:
+                await client.connect()
+                ids += client.answer["session"], client.answer["viewer"]
+                await s.server.engine.close(client.answer["session"])  # its next frame fails
+                await settled(lambda: not s.server.sessions)
+    assert ids[0][:6] in caplog.text and "failed" in caplog.text
+    said = [record.getMessage() + str(record.exc_info) for record in caplog.records]
+    for secret in ids:
+        assert secret not in names and secret not in "".join(said) and secret not in caplog.text
 
 
 async def test_stopping_tells_the_viewers_and_leaves_nothing() -> None:

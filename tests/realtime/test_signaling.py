@@ -82,6 +82,43 @@ async def test_another_sites_page_is_refused() -> None:
             assert response.status == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_another_sites_page_cannot_make_the_server_draw_or_tell(site: str) -> None:
+    async with served() as s:
+        headers = {"Sec-Fetch-Site": site}
+        for path in ("thumbnails/testcard/1.jpg", "stats", "schema", "livez", "client.js", "x"):
+            async with s.http.get(s.url + path, headers=headers) as response:
+                body = await response.json()
+                assert response.status == 403 and body["error"] == "foreign_site", path
+                assert is_refusal(403, body)
+        async with s.http.post(s.url + "offer", json={}, headers=headers) as response:
+            assert response.status == 403
+        async with s.http.get(s.url, headers=headers) as response:  # a link to the page
+            assert response.status == 200
+        assert s.server.engine.stats()["thumbnails"] == 0
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_our_own_page_and_the_address_bar_are_served(site: str) -> None:
+    async with served() as s:
+        for path in ("", "client.js", "livez", "thumbnails/testcard/1.jpg"):
+            async with s.http.get(s.url + path, headers={"Sec-Fetch-Site": site}) as response:
+                assert response.status == 200
+
+
+async def test_an_address_that_offers_too_often_waits() -> None:
+    async with served(config(offers_per_s=0.1, offers_burst=3)) as s:
+        for _ in range(3):
+            assert (await s.post({"sdp": ""}))[0] == 400
+        async with s.http.post(s.url + "offer", json={"sdp": CHROMIUM}) as response:
+            body = await response.json()
+            assert response.status == 429 and is_refusal(429, body)
+            assert body["error"] == "too_many_offers" and "try again in 10 s" in body["message"]
+            assert response.headers["Retry-After"] == "10"
+        assert not s.server.sessions
+        assert (await s.get("livez"))[0] == 200  # only offers are counted
+
+
 # ---- answers
 
 
@@ -123,7 +160,7 @@ async def test_livez_stats_and_schema() -> None:
 
 
 async def test_thumbnails() -> None:
-    async with served() as s:
+    async with served(names=["slow"]) as s:
         async with s.http.get(s.url + "thumbnails/testcard/4294967295.jpg") as response:
             assert response.status == 200 and response.content_type == "image/jpeg"
             assert (await response.read())[:3] == b"\xff\xd8\xff"
@@ -133,9 +170,11 @@ async def test_thumbnails() -> None:
             ("thumbnails/nobody/1.jpg", 404),
             ("thumbnails/..%2f..%2fetc/1.jpg", 404),
             ("thumbnails/testcard/-1.jpg", 404),
+            ("thumbnails/slow/1.jpg", 409),  # offered, not loaded
         ):
             async with s.http.get(s.url + path) as response:
                 assert response.status == status and is_refusal(status, await response.json())
+        assert s.server.engine.info("slow") is None
 
 
 # ---- refusals
@@ -237,6 +276,23 @@ async def test_an_error_of_ours_is_a_500_without_details(monkeypatch, caplog) ->
         status, body = await s.get("stats")
         assert status == 500 and "secret" not in body["message"]
         assert "secret detail" in caplog.text
+
+
+async def test_a_line_end_in_an_address_forges_no_line_of_the_log(monkeypatch, caplog) -> None:
+    async def broken(request: object) -> None:
+        raise RealtimeError("it is broken")
+
+    async with served(names=["slow"]) as s:
+        monkeypatch.setattr(s.server.engine, "thumbnail", broken)
+        monkeypatch.setattr(s.server, "leave", lambda *ids: broken(ids))
+        assert await s.delete("secret-id%0aERROR", "x%0aERROR%20forged") == 503
+        monkeypatch.setattr("realtime.signaling._check_caller", lambda *_: 1 / 0)
+        status, _ = await s.get("nothing%0aERROR%20forged/here")
+        assert status == 500
+    messages = [record.getMessage() for record in caplog.records]
+    assert "DELETE /sessions/{session}/viewers/{viewer}: it is broken" in messages
+    assert r"GET '/nothing\nERROR forged/here' failed" in messages
+    assert not any("\n" in message or "secret-id" in message for message in messages)
 
 
 async def test_3000_spoilt_offers_do_no_harm() -> None:

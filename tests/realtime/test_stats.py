@@ -110,6 +110,29 @@ def test_on_time_ratio() -> None:
             "the machine is busy with something else.",
         ),
         (
+            Load(interval=33.3, on_time=0.8, wait_p95=50, render_p50=5, sessions=2),
+            "Frames wait up to 50 ms while another session draws: "
+            "end one, or choose a lower resolution or frame rate.",
+        ),
+        (
+            Load(interval=33.3, on_time=0.8, wait_p95=50, render_p50=5, sessions=4),
+            "Frames wait up to 50 ms while 3 other sessions draw: "
+            "end one, or choose a lower resolution or frame rate.",
+        ),
+        (
+            Load(interval=33.3, on_time=0.8, wait_p95=4, render_p50=5, sessions=2),
+            "20 % of the frames are late, frames start up to 4 ms late: "
+            "the machine is busy with something else.",
+        ),
+        (
+            Load(interval=33.3, on_time=0.972),
+            "Nothing limits it: 97 % of frames are on time.",
+        ),
+        (
+            Load(interval=33.3, on_time=0.9999),
+            "Nothing limits it: 99 % of frames are on time.",
+        ),
+        (
             Load(interval=33.3, ceiling=2_000_000, target=400_000),
             "The network estimate limits the picture to 400 kbit/s.",
         ),
