@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
+import webbrowser
 from pathlib import Path
 
 import av
@@ -15,10 +18,20 @@ import models.__main__
 import realtime.server
 from models.errors import BadCheckpoint, BadConfig
 from realtime import __main__ as cli
-from realtime.config import ServerConfig
+from realtime.config import RenderConfig, ServerConfig
+from realtime.engine import resolve
 from realtime.errors import RealtimeError
 
 ROOT = Path(cli.__file__).resolve().parents[1]
+PATIENCE_S = 30
+
+
+def ended(name):
+    """The thread of that name is gone."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -65,7 +78,41 @@ def test_open_shows_the_page(served, monkeypatch):
     shown = []
     monkeypatch.setattr(cli.webbrowser, "open", shown.append)
     assert cli.main(["serve", "--model", "testcard", "--open"]) == 0
+    ended("stylewire-open")
     assert shown == ["http://127.0.0.1:1/"]
+
+
+def test_a_browser_that_does_not_return_holds_nothing_up(served, monkeypatch):
+    gate = threading.Event()
+    threading.Timer(PATIENCE_S, gate.set).start()
+    monkeypatch.setattr(cli.webbrowser, "open", lambda url: gate.wait())
+    assert cli.main(["serve", "--model", "testcard", "--open"]) == 0
+    assert not gate.is_set()
+    gate.set()
+    ended("stylewire-open")
+
+
+def test_no_browser_is_said_and_the_server_goes_on(served, monkeypatch, capsys):
+    def none(url):
+        raise webbrowser.Error("no runnable browser")
+
+    monkeypatch.setattr(cli.webbrowser, "open", none)
+    assert cli.main(["serve", "--model", "testcard", "--open"]) == 0
+    ended("stylewire-open")
+    assert "open http://127.0.0.1:1/ yourself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["aurora", "default", "testcard"])
+def test_a_file_in_this_folder_does_not_hide_a_shipped_model(served, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"not a checkpoint")
+    wanted = RenderConfig(model=resolve(name))
+    assert cli.main(["serve", "--model", name]) == 0
+    assert (served[0].render.model, served[0].render.path) == (wanted.model, "")
+    Path("face").write_bytes(b"not a checkpoint")
+    for file in (f"./{name}", "face"):  # these are the files
+        assert cli.main(["serve", "--model", file]) == 0
+        assert Path(served[-1].render.path) == Path(file)
 
 
 def test_a_small_bitrate_lowers_the_floor(served):
@@ -242,6 +289,35 @@ def test_an_interrupted_recording_is_kept(tmp_path):
     assert "is kept and plays" in err and "Traceback" not in err
     with av.open(str(out)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 30
+
+
+@pytest.mark.parametrize(
+    ("line", "status"), [("serve --port 0", 0), ("record --out {out} --seconds 5", 130)]
+)
+def test_an_interrupt_ends_the_command_while_a_model_is_being_built(line, status, tmp_path):
+    out = tmp_path / "a.mp4"
+    code = (
+        "import sys, time; from models import registry; from realtime.__main__ import main\n"
+        "def load(name): print('building', flush=True); time.sleep(600)\n"
+        "registry.load_model = load; sys.argv = ['stylewire', *sys.argv[1:]]; sys.exit(main())"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *line.format(out=out).split()],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout.readline() == "building\n"
+        begin = time.monotonic()
+        os.kill(child.pid, signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait(30)
+    assert child.returncode == status and time.monotonic() - begin < 20
+    assert "Traceback" not in err and "kept" not in err and not out.exists()
 
 
 def test_help_and_version_cost_no_torch():

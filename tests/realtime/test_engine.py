@@ -14,14 +14,20 @@ import pytest
 import torch
 
 from models.errors import ModelError
-from realtime import barcode
+from realtime import barcode, gaps
 from realtime.backends import FrameBroken, choose, report
 from realtime.config import RenderConfig
 from realtime.engine import Engine, NoFreeSlot
-from realtime.errors import BackendUnavailable, OverCapacity, RealtimeError, SessionClosed
+from realtime.errors import (
+    BackendUnavailable,
+    OverCapacity,
+    RealtimeError,
+    SessionClosed,
+    SignalingError,
+)
 from realtime.i420 import chw_to_i420
 from realtime.messages import Look, RenderRequest, Tick
-from realtime.render_thread import IDENTITIES, LOADED_MODELS
+from realtime.render_thread import IDENTITIES, LOADED_MODELS, Painter
 from realtime.test_card import colour_in, colour_of
 from tests.realtime.tiny_system import TinySystem
 
@@ -168,6 +174,97 @@ async def test_frames_go_on_while_a_slow_model_warms_up():
             frames += 1
         assert frames > 20  # 0.45 s of warm-up; a blocked render thread would give one or two
         assert (await engine.render(request(model="slow", index=999))).model == "slow"
+
+
+class Slow(TinySystem):
+    """Its construction waits at `gate` until it is told to go on."""
+
+    def __init__(self, name="slow"):
+        super().__init__(name)
+        self.gate, self.built = threading.Event(), 0
+
+    def build(self):
+        self.built += 1
+        assert self.gate.wait(PATIENCE_S)
+        return self
+
+
+def slow_engine(slow, *systems):
+    known = {system.name: system for system in systems}
+
+    def load(name):
+        return slow.build() if name == slow.name else known[name]
+
+    return Engine(RenderConfig(model=slow.name), load=load, names=list(known))
+
+
+async def test_known_models_and_the_test_card_do_not_wait_for_one_being_built():
+    slow = Slow()
+    async with slow_engine(slow, TinySystem()) as engine, asyncio.TaskGroup() as group:
+        await opened(engine)
+        loading = group.create_task(engine.load("slow", 32))
+        try:
+            await until(lambda: slow.built)
+            times = []
+            for _ in range(5):
+                begin = time.monotonic()
+                async with asyncio.timeout(PATIENCE_S / 2):
+                    await engine.load("tiny", 32)
+                    await engine.load("testcard", 32)
+                    await engine.thumbnail("tiny", len(times))
+                times.append(time.monotonic() - begin)
+            assert min(times) < 0.05 and not loading.done()
+        finally:
+            slow.gate.set()
+    assert loading.result().name == "slow"
+
+
+async def test_who_asks_for_the_same_model_shares_one_load_and_cancels_only_himself():
+    slow = Slow()
+    async with slow_engine(slow) as engine, asyncio.TaskGroup() as group:
+        first, second, third = (group.create_task(engine.load("slow", 32)) for _ in range(3))
+        await until(lambda: slow.built)
+        first.cancel()
+        await asyncio.wait([first])
+        slow.gate.set()
+        assert await second is await third is engine.info("slow")
+        assert first.cancelled() and slow.built == 1
+
+
+async def test_a_load_that_failed_can_be_tried_again_and_a_lonely_one_that_fails_is_quiet(caplog):
+    slow = Slow()
+    slow.synthesizer.break_next = 2
+    async with slow_engine(slow) as engine, asyncio.TaskGroup() as group:
+        for _ in range(2):
+            slow.gate.clear()
+            task = group.create_task(engine.load("slow", 32))
+            built = slow.built
+            await until(lambda before=built: slow.built > before)
+            task.cancel()  # nobody waits for it any more
+            await asyncio.wait([task])
+            slow.gate.set()
+            await until(lambda: not engine._loader._pending)
+        assert (await engine.load("slow", 32)).name == "slow" and slow.built == 3
+    gc.collect()
+    await asyncio.sleep(0)
+    assert "never retrieved" not in caplog.text
+
+
+async def test_closing_while_a_model_is_built_tells_who_waits_at_once():
+    slow, other = Slow(), TinySystem("other")
+    asked = []
+    try:
+        async with slow_engine(slow, other) as engine:
+            asked = [asyncio.ensure_future(engine.load(name, 32)) for name in ("slow", "other")]
+            await until(lambda: slow.built)
+        async with asyncio.timeout(PATIENCE_S / 2):
+            results = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(result) for result in results] == [SessionClosed] * 2
+        assert not slow.gate.is_set() and not slow.synthesizer.calls
+    finally:
+        slow.gate.set()
+    await until(lambda: "stylewire-load" not in {t.name for t in threading.enumerate()})
+    assert not slow.synthesizer.calls and not other.synthesizer.calls  # no use any more
 
 
 async def test_no_session_ever_sees_another_ones_pixels():
@@ -422,6 +519,52 @@ async def test_loaded_models_are_bounded_and_those_shown_stay():
         (await engine.render(request(model="m0"))).release()
 
 
+async def test_the_configured_model_and_those_that_sessions_want_stay_loaded():
+    names = [f"m{k}" for k in range(2 * LOADED_MODELS + 2)]
+    async with engine_of(*map(TinySystem, names)) as engine:
+        await engine.load("m0", 32)  # the configured one, which nobody shows
+        await engine.load("m1", 32)
+        await engine.open("a", 32, model="m1")  # before its first frame
+        for name in names[2:]:
+            await engine.load(name, 32)
+        loaded = {info["name"] for info in engine.stats()["models"]}
+        assert len(loaded) == LOADED_MODELS and {"m0", "m1", names[-1]} <= loaded
+        (await engine.render(request(model="m1"))).release()
+        await engine.load("m2", 32)
+        await engine.open("a", 32, model="m2")  # still shows m1, wants m2
+        for name in names[3:]:
+            await engine.load(name, 32)
+        assert engine.info("m1") and engine.info("m2")
+        await engine.close("a")
+        for name in names[3:]:
+            await engine.load(name, 32)
+        assert engine.info("m0") and not engine.info("m1") and not engine.info("m2")
+
+
+async def test_a_model_stays_from_its_load_to_the_sessions_first_frame():
+    names = [f"m{k}" for k in range(2 * LOADED_MODELS)]
+    async with engine_of(*map(TinySystem, names)) as engine, asyncio.TaskGroup() as group:
+
+        async def begin(name):
+            await engine.load(name, 32)
+            await engine.open(name, 32, model=name)
+
+        tasks = [group.create_task(begin(name)) for name in names]
+        await asyncio.wait(tasks)
+        for name in names:
+            (await engine.render(request(name, model=name))).release()
+
+
+async def test_thumbnails_load_nothing():
+    system, other = TinySystem(), TinySystem("other")
+    async with engine_of(system, other) as engine:
+        await engine.load("tiny", 32)
+        with pytest.raises(SignalingError, match="not loaded") as caught:
+            await engine.thumbnail("other", 1)
+        assert (caught.value.status, caught.value.code) == (409, "not_loaded")
+        assert engine.info("other") is None and not other.synthesizer.calls
+
+
 async def test_thumbnails_are_jpegs_of_the_seed_and_remembered():
     system = TinySystem()
     async with engine_of(system) as engine:
@@ -439,9 +582,17 @@ async def test_thumbnails_are_jpegs_of_the_seed_and_remembered():
         assert cv2.imdecode(np.frombuffer(card, np.uint8), cv2.IMREAD_COLOR).shape == (64, 64, 3)
 
 
-async def test_thumbnails_wait_for_a_gap_between_frames():
+async def test_thumbnails_wait_for_a_gap_between_frames(monkeypatch):
     """Frames back to back: a thumbnail gets in now and then, never in a row."""
-    system = TinySystem()
+    system, drawn = TinySystem(), ""
+    for method in (Painter.paint, Painter.thumbnail):
+
+        def noted(*given, real=method):
+            nonlocal drawn
+            drawn += real.__name__[0]
+            return real(*given)
+
+        monkeypatch.setattr(Painter, method.__name__, noted)
     async with engine_of(system) as engine, asyncio.TaskGroup() as group:
         await opened(engine)
         (await engine.render(request())).release()
@@ -456,8 +607,27 @@ async def test_thumbnails_wait_for_a_gap_between_frames():
             most, frames = max(most, time.monotonic() - asked), frames + 1
         elapsed = time.monotonic() - begin
         assert all(task.done() for task in wanted)
-        assert elapsed > 3 * 0.4  # each had to wait for its patience to end
-        assert frames > 20
+        assert elapsed > 3 * gaps.PATIENCE_S  # each had to wait for its patience to end
+        assert frames > 20 and most < 1
+        assert drawn.count("t") == 3 and "tt" not in drawn  # a frame is delayed by one at most
+
+
+async def test_the_first_thumbnail_costs_what_warm_up_said():
+    """A slow model's first one does not fit between frames either, though none was measured."""
+    system = TinySystem()
+    system.synthesizer.delay_s = 0.12
+    async with engine_of(system) as engine:
+        await opened(engine)
+        await engine.load("testcard", 32)
+        begin = time.monotonic_ns()
+        for k in (0, 1):  # the next is due 60 ms from now, and a thumbnail takes 120 ms
+            due_ns = begin + ((k - 1) * 100 - 40) * 1_000_000
+            ask = request(model="testcard")
+            ask = dataclasses.replace(ask, tick=Tick(k, k / 10, k * 9000, due_ns))
+            (await engine.render(ask)).release()
+        await engine.thumbnail("tiny", 1)
+        # Begun only when it was certain that the frame that was due does not come.
+        assert time.monotonic_ns() - begin > (0.06 + gaps.IDLE_S + 0.12) * 1e9
 
 
 async def test_too_many_waiting_thumbnails_are_refused():

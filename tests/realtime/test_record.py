@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from realtime.engine import Engine
 from realtime.frame import FramePool
 from realtime.messages import Tick
 from realtime.record import RecordConfig, record
-from realtime.sinks.null import NullSink
 from realtime.sinks.video_file import FileFailed, VideoFile, cut_torn_end
 from realtime.test_card import TestCard
 from tests.realtime.tiny_system import TinySystem
@@ -213,6 +213,28 @@ def test_a_place_that_cannot_be_written_is_told_at_once(tmp_path):
         VideoFile(tmp_path / "none" / "a.mp4", 64, 64, Fraction(30), 1_000_000)
 
 
+def test_a_file_without_a_frame_is_not_left_behind(tmp_path):
+    path = tmp_path / "a.mp4"
+    with VideoFile(path, 64, 64, Fraction(30), 1_000_000):
+        assert path.exists()
+    assert not path.exists()
+
+
+async def test_two_slots_are_enough_for_a_writer_that_is_slower_than_the_drawing(
+    tmp_path, monkeypatch
+):
+    write = VideoFile.write
+
+    def slow(self, frame):
+        time.sleep(0.02)
+        write(self, frame)
+
+    monkeypatch.setattr(VideoFile, "write", slow)
+    render = RenderConfig(model="testcard", slots=2)
+    config = RecordConfig(tmp_path / "a.mp4", seconds=0.5, fps=20, resolution=64, render=render)
+    assert (await record(config)).frames == 10
+
+
 def test_a_frame_after_the_end_is_refused(tmp_path):
     frame = FramePool(64, 64, 1).acquire(Tick(0, 0.0, 0, 0))
     file = VideoFile(tmp_path / "a.mp4", 64, 64, Fraction(30), 1_000_000)
@@ -250,11 +272,3 @@ def test_padded_rows_are_written_right(tmp_path):
 def test_impossible_recordings_are_refused(wrong):
     with pytest.raises(ConfigError):
         RecordConfig(Path("a.mp4"), **wrong)
-
-
-async def test_null_sink_counts():
-    frame, sink = FramePool(32, 32, 1).acquire(), NullSink()
-    frame.late = True
-    sink.offer(frame)
-    await sink.aclose()
-    assert (sink.frames, sink.late) == (1, 1)
