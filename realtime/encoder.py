@@ -17,10 +17,10 @@ from typing import Protocol
 import av
 import numpy as np
 
+from realtime.clock import PTS_HZ
 from realtime.errors import EncoderFailed
 
-CLOCK_HZ = 90_000
-TIME_BASE = Fraction(1, CLOCK_HZ)
+TIME_BASE = Fraction(1, PTS_HZ)
 NEVER = 1 << 20  # pictures between keyframes nobody asked for
 
 

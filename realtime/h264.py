@@ -9,7 +9,8 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from realtime.encoder import CLOCK_HZ, NEVER, TIME_BASE, Coded, EncoderRates, finish, size_of
+from realtime.clock import PTS_HZ
+from realtime.encoder import NEVER, TIME_BASE, Coded, EncoderRates, finish, size_of
 from realtime.errors import EncoderFailed
 from realtime.i420 import planes_of
 from realtime.pyav import fill_frame, signal_bt601
@@ -134,7 +135,7 @@ class H264Encoder(PyAvEncoder):
     _PACE_WEIGHT = 0.1  # of the newest interval in the mean
     _SLACK = 0.05  # a strain not worth another setting
     _STRAINED = 1.25  # frame rate over the one it was opened for, or the other way round
-    _AT_REST = CLOCK_HZ // 2  # a slider that is being dragged moves more often
+    _AT_REST = PTS_HZ // 2  # a slider that is being dragged moves more often
 
     def __init__(
         self, width: int, height: int, fps: float, bitrate: int, *, ceiling: int, floor: int
@@ -207,8 +208,8 @@ class H264Encoder(PyAvEncoder):
         last, self._last_pts = self._last_pts, pts
         if self._moved_pts is None:
             self._moved_pts = pts
-        if last is not None and 0 < pts - last < CLOCK_HZ:  # a pause says nothing about the pace
-            interval = (pts - last) * self._fps / CLOCK_HZ
+        if last is not None and 0 < pts - last < PTS_HZ:  # a pause says nothing about the pace
+            interval = (pts - last) * self._fps / PTS_HZ
             self._pace += self._PACE_WEIGHT * (min(4.0, max(0.5, interval)) - self._pace)
         if self._context is not None and abs(self._strain / self._applied - 1) > self._SLACK:
             self._assign(self._context)

@@ -13,7 +13,8 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
 from realtime import libvpx
-from realtime.encoder import CLOCK_HZ, NEVER, Coded, Encoder, EncoderRates, finish, size_of
+from realtime.clock import PTS_HZ
+from realtime.encoder import NEVER, Coded, Encoder, EncoderRates, finish, size_of
 from realtime.errors import EncoderFailed
 from realtime.h264 import PyAvEncoder
 from realtime.libvpx import LibvpxUnusable, Vp8Codec
@@ -61,7 +62,7 @@ class Vp8Direct(EncoderRates):
             "height": self.height,
             "threads": 1,
             "timebase_num": 1,
-            "timebase_den": CLOCK_HZ,
+            "timebase_den": PTS_HZ,
             "end_usage": libvpx.CBR,
             "bitrate": self._kilobits(),
             "min_q": _MIN_Q,
@@ -106,7 +107,7 @@ class Vp8Direct(EncoderRates):
         if self._rate_changed:
             self._rate_changed = False
             self._codec.set_bitrate(self._kilobits())
-        pictures = self._codec.encode(i420, pts, round(CLOCK_HZ / self._fps), keyframe)
+        pictures = self._codec.encode(i420, pts, round(PTS_HZ / self._fps), keyframe)
         if len(pictures) != 1:
             raise EncoderFailed(f"VP8 gave {len(pictures)} packets for picture {index}.")
         ((data, is_key),) = pictures
