@@ -271,7 +271,8 @@ class Engine:
         pool = session.pools.get(size)
         if pool is None:
             raise RealtimeError(
-                f"session {request.session[:6]!r} has no slots of {size}x{size}; open that size first."
+                f"session {request.session[:6]!r} has no slots of {size}x{size}; "
+                "open that size first."
             )
         sizes = list(session.pools)
         if size == sizes[-1]:
