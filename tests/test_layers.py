@@ -35,6 +35,7 @@ CONFINED = {
         "realtime/h264.py",
         "realtime/vp8.py",
         "realtime/libvpx.py",
+        "realtime/pyav.py",
         "realtime/peer_tuning.py",
         "realtime/sinks/*.py",
     ],
