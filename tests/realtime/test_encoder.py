@@ -242,6 +242,20 @@ def test_h264_is_not_overdue_while_the_frame_rate_moves_nor_for_a_little(stream)
     assert not source.encoder.overdue
 
 
+@pytest.mark.parametrize("before, after", [(1, 120), (120, 1)])
+def test_h264_frame_rate_may_move_from_end_to_end(before, after, stream):
+    source = stream("H264", size=64, fps=before, bitrate=60_000, floor=50_000)
+    source.play(10)
+    source.encoder.fps = source.fps = after
+    source.n = (source.n - 1) * after // before + after
+    source.play(after)
+    assert source.encoder.overdue
+    assert source.play(1, keyframe=True)[0].keyframe
+    if after > 1:  # at 1 fps a mean would take minutes
+        source.play(120)
+        assert source.rate(source.play(240)) == pytest.approx(60_000, rel=0.12)
+
+
 def test_h264_at_its_ceiling_catches_up_with_skipped_ticks_at_the_next_keyframe(stream):
     source = stream("H264", bitrate=1_500_000, ceiling=1_500_000)
     source.play(60, skip=2)

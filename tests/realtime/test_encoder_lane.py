@@ -86,7 +86,7 @@ async def test_encoder_is_opened_once_at_the_size_of_the_frames(bench, spies):
 
 
 @pytest.mark.parametrize("codec", list(DECODERS))
-async def test_dragged_frame_rate_costs_few_keyframes_and_the_rate_comes_back(bench, codec):
+async def test_dragged_frame_rate_costs_few_keyframes_and_the_rate_comes_back(bench, spies, codec):
     b = bench(keyframe_interval_s=0.0, bitrate=600_000)  # not the limiter's doing
     viewer = Viewer(b.sink, codec)
     await viewer.join(b)
@@ -103,6 +103,7 @@ async def test_dragged_frame_rate_costs_few_keyframes_and_the_rate_comes_back(be
         await b.show()
         await viewer.drain()
     assert sum(coded.keyframe for _, coded in b.published) <= 4
+    assert not spies[0].overdue  # it was given its keyframe
     first = len(b.published)
     while b.pts < settled + 90_000:
         await b.show()
