@@ -132,7 +132,6 @@ class H264Encoder(PyAvEncoder):
     _FAR_BELOW = 4.0  # times the rate
     _MARGIN = 2.2  # times the rate, when opened again
     _NEAR = 0.9  # of the maximum
-    _LEAST = 1000  # bit/s; x264 counts in thousands, and 0 means no rate control to it
     _PACE_WEIGHT = 0.1  # of the newest interval in the mean
     _SLACK = 0.05  # a strain not worth another setting
     _STRAINED = 1.25  # frame rate over the one it was opened for, or the other way round
@@ -191,8 +190,7 @@ class H264Encoder(PyAvEncoder):
 
     def _assign(self, context: VideoCodecContext) -> None:
         self._applied = self._strain
-        wanted = int(self._bitrate * self._applied)
-        context.bit_rate = max(self._LEAST, min(wanted, self._maximum))
+        context.bit_rate = min(int(self._bitrate * self._applied), self._maximum)
 
     def encode(
         self,
