@@ -28,11 +28,6 @@ if not __package__:  # run as a file
 from bench import harness
 
 STEP_S = 1 / 60
-GENERATORS = {
-    "stylegan2": "models.backbones.stylegan2",
-    "stylegan3": "models.backbones.stylegan3",
-    "stylegan_v": "models.stylegan_v.networks",
-}
 NOTE = (
     "A frame includes motion sampling, synthesis, resampling to the sent size and I420 conversion; "
     "encoding is not in it. GFLOP counts convolutions, matrix products and polyphase filters, two "
@@ -101,7 +96,7 @@ def load(name: str) -> Any:
         return registry.load_model(name)
     import torch
 
-    from models.checkpoint import Checkpoint
+    from models.checkpoint import GENERATORS, Checkpoint
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

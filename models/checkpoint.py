@@ -22,7 +22,8 @@ Refusals are `BadCheckpoint`s with one of these codes. (P: only while converting
     CKPT_HASH_MISMATCH          the tensor file is not the one the JSON was written for
     CKPT_UNKNOWN_FAMILY         a family without a network here
     CKPT_BAD_CONFIG             a constructor argument that is unknown, missing or out of range
-    CKPT_ARCH_MISMATCH          tensors missing, left over or of another shape; filters that differ
+    CKPT_ARCH_MISMATCH          tensors missing, left over, of another shape or element type;
+                                filters that differ
     CKPT_NONFINITE              NaN or infinity among the weights
     CKPT_TIMEOUT, CKPT_MEMORY   P, the conversion reached its limit and was stopped
 """
@@ -53,8 +54,11 @@ FORMAT = "stylewire-checkpoint"
 VERSION = 1
 MAX_BYTES = 8 << 30  # of the tensor file
 MAX_JSON_BYTES = 1 << 20
-OUTLINE_FROM = 1 << 28  # numbers (1 GiB); below, torch's machinery for it costs more: 1 s once
-_GENERATORS = {
+# A network that may have more numbers than this, or than so many times those of its tensors, is
+# first made without memory. For others torch's machinery for that costs more: 1 s once.
+OUTLINE_FROM = 1 << 24
+OUTLINE_TIMES = 4
+GENERATORS = {  # family -> module with its `Generator`
     "stylegan2": "models.backbones.stylegan2",
     "stylegan3": "models.backbones.stylegan3",
     "stylegan_v": "models.stylegan_v.networks",
@@ -250,10 +254,11 @@ def construct(family: str, config: Mapping[str, Any], state: Mapping[str, Tensor
         BadCheckpoint: CKPT_UNKNOWN_FAMILY, CKPT_BAD_CONFIG, CKPT_ARCH_MISMATCH.
     """
     check_config(family, config)
-    generator = importlib.import_module(_GENERATORS[family]).Generator
+    generator = importlib.import_module(GENERATORS[family]).Generator
     with torch.random.fork_rng(devices=[]):
+        stored = sum(tensor.numel() for tensor in state.values())
         try:
-            if most_elements(family, config) > OUTLINE_FROM:
+            if most_elements(family, config) > OUTLINE_FROM + OUTLINE_TIMES * stored:
                 with torch.device("meta"):
                     check_layout(generator(**config).state_dict(), state)
             made: nn.Module = generator(**config)
@@ -266,7 +271,7 @@ def construct(family: str, config: Mapping[str, Any], state: Mapping[str, Tensor
 
 
 def check_layout(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Raises BadCheckpoint (CKPT_ARCH_MISMATCH) unless names and shapes are the same."""
+    """Raises BadCheckpoint (CKPT_ARCH_MISMATCH) unless names, shapes and element types agree."""
     missing = [key for key in wanted if key not in found]
     extra = [key for key in found if key not in wanted]
     shapes = [
@@ -274,7 +279,18 @@ def check_layout(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> N
         for key in wanted
         if key in found and found[key].shape != wanted[key].shape
     ]
-    for what, names in (("missing", missing), ("not known", extra), ("of another shape", shapes)):
+    # `load_state_dict` would convert silently: a double of 1e300 to infinity, a bool to a weight.
+    types = [
+        f"{key} {_type(found[key])} instead of {_type(wanted[key])}"
+        for key in wanted
+        if key in found and found[key].dtype != wanted[key].dtype
+    ]
+    for what, names in (
+        ("missing", missing),
+        ("not known", extra),
+        ("of another shape", shapes),
+        ("of another element type", types),
+    ):
         if names:
             first = ", ".join(ascii(name[:100])[1:-1] for name in names[:5])
             raise BadCheckpoint(
@@ -282,3 +298,7 @@ def check_layout(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> N
                 f"{len(names)} tensors are {what}: {first}. The config describes another network "
                 "than the one the tensors belong to; convert the original file again",
             )
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -20,18 +20,20 @@ class Number:
 
     low: float
     high: float
-    whole: bool = False
+    whole: bool = False  # an int: constructors take no 16.0, and Python says no more than TypeError
     optional: bool = False  # null is a value too
+    odd: bool = False
 
     def check(self, value: object) -> bool:
         if value is None:
             return self.optional
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if type(value) is not int and (self.whole or type(value) is not float):
             return False
-        return self.low <= value <= self.high and (not self.whole or value == int(value))
+        assert isinstance(value, int | float)
+        return self.low <= value <= self.high and not (self.odd and value % 2 == 0)
 
     def __str__(self) -> str:
-        kind = "a whole number" if self.whole else "a number"
+        kind = "an odd number" if self.odd else "a whole number" if self.whole else "a number"
         return f"{kind} from {self.low:g} to {self.high:g}{' or null' if self.optional else ''}"
 
 
@@ -108,7 +110,8 @@ STYLEGAN2: Schema = {
     "resample_filter": Taps(32),
     "fp16_channels_last": _YES_NO,
     "fused_modconv_default": Choice((False, True, "inference_only")),
-    "kernel_size": _count(15),
+    # An even kernel, padded by half of it on both sides, would make each side one pixel longer.
+    "kernel_size": Number(1, 15, whole=True, odd=True),
     "use_noise": _YES_NO,
     "activation": _ACTIVATION,
 }
@@ -221,22 +224,49 @@ def _short(value: object) -> str:
 
 
 def most_elements(family: str, config: Mapping[str, Any]) -> int:
-    """An upper bound, cheap and loose, on the numbers a generator of this config allocates."""
-    mapping = config.get("mapping_kwargs", {})
-    synthesis = config.get("synthesis_kwargs", config)
+    """An upper bound, cheap and within a small factor, on the numbers a generator allocates."""
     cfg = config.get("cfg", {})
-    motion, waves = cfg.get("motion", {}), cfg.get("time_enc", {}).get("dim", 256)
-    z, c, w = config.get("z_dim", cfg.get("z_dim", 512)), config["c_dim"], config["w_dim"]
-    embed = mapping.get("embed_features") or w
-    side = max(z + embed, w, mapping.get("layer_features") or 0)
-    total = mapping.get("num_layers", 8) * side**2 + c * embed
-    channels = max(synthesis.get("channel_max", 512), config["img_channels"])
-    kernel = max(3, synthesis.get("kernel_size", 3), synthesis.get("conv_kernel", 3))
-    depth = max(config.get("num_layers", 14) + 1, 3 * int(config["img_resolution"]).bit_length())
-    total += depth * (channels + 2 * waves) * (channels * kernel**2 + w + 2 * waves)
-    picture = config["img_resolution"] + 2 * config.get("margin_size", 10)
-    total += depth * picture**2  # noise and sampling grids
+    waves = 2 * cfg.get("time_enc", {}).get("dim", 256) if family == "stylegan_v" else 0
+    total = _mapping_elements(config, cfg)
+    if family == "stylegan3":
+        return total + _stylegan3_elements(config)
+    total += _block_elements(config, config.get("synthesis_kwargs", config), waves)
     if family == "stylegan_v":
-        size = max(motion.get("z_dim", 512), motion.get("v_dim", 512)) + c
-        total += size**2 * max(8, 2 * motion.get("kernel_size", 11)) + 4 * waves * size
+        motion, c = cfg.get("motion", {}), config["c_dim"]
+        z, v = motion.get("z_dim", 512) + c, motion.get("v_dim", 512)
+        total += max(z, v) * (z * max(8, 2 * motion.get("kernel_size", 11)) + 4) + 2 * waves * v
+        total += waves * (config["w_dim"] + 8)
+    return int(total)
+
+
+def _mapping_elements(config: Mapping[str, Any], cfg: Mapping[str, Any]) -> int:
+    mapping, w = config.get("mapping_kwargs", {}), config["w_dim"]
+    z = max(config.get("z_dim") or 0, cfg.get("z_dim") or 0) or 512
+    embed = (mapping.get("embed_features") or w) if config["c_dim"] else 0
+    hidden = mapping.get("layer_features") or w
+    depth = max(mapping.get("num_layers", 8), cfg.get("mapping_net_n_layers") or 0)
+    edges = config["c_dim"] * embed + (z + embed) * max(hidden, w) + hidden * w
+    return int(edges + max(0, depth - 2) * hidden**2 + depth * hidden + embed + 2 * w)
+
+
+def _stylegan3_elements(config: Mapping[str, Any]) -> int:
+    """As if every layer had the channels of the widest."""
+    depth = config.get("num_layers", 14) + 1
+    channels = max(config.get("channel_max", 512), config["img_channels"])
+    layer = channels * (channels * config.get("conv_kernel", 3) ** 2 + config["w_dim"] + 8)
+    filters = 2 * (16 * config.get("filter_size", 6)) ** 2
+    return int((depth + 1) * (layer + filters))
+
+
+def _block_elements(config: Mapping[str, Any], synthesis: Mapping[str, Any], waves: int) -> int:
+    """Of the blocks of StyleGAN2 and StyleGAN-V; `waves` entries of motion enter anywhere."""
+    base, most = synthesis.get("channel_base", 32768), synthesis.get("channel_max", 512)
+    taps, w = synthesis.get("kernel_size", 3) ** 2, config["w_dim"] + waves
+    total, side, before = 0, 4, 0
+    while side <= config["img_resolution"]:
+        channels = min(base // side, most)
+        fed = before + channels + waves
+        total += channels * (fed * taps + before + config["img_channels"] + 24)
+        total += (fed + channels) * (w + 1) + 2 * side**2 + 4 * 32**2
+        before, side = channels, 2 * side
     return int(total)

@@ -31,11 +31,6 @@ CALIBRATION_SEEDS = 48
 RIM = 24  # pixels along the border that colours are not chosen by: zero padding shows there
 WALK_SPREAD = 0.2  # how much wider than W alone the pictures seen in a session spread
 
-_NETWORKS = {
-    "stylegan2": "models.backbones.stylegan2",
-    "stylegan3": "models.backbones.stylegan3",
-    "stylegan_v": "models.stylegan_v.networks",
-}
 Palette = tuple[tuple[float, float, float], ...]  # RGB directions, strongest first
 
 
@@ -119,7 +114,8 @@ def make(recipe: Recipe) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        generator = importlib.import_module(_NETWORKS[recipe.family]).Generator(**recipe.config)
+        module = importlib.import_module(checkpoint.GENERATORS[recipe.family])
+        generator = module.Generator(**recipe.config)
     generator.eval().requires_grad_(False)
     random = torch.Generator().manual_seed(recipe.seed)
     for name, parameter in sorted(generator.named_parameters()):

@@ -170,8 +170,13 @@ def verify(found: Conversion) -> nn.Module:
                 "CKPT_ARCH_MISMATCH",
                 f"the filter {quote(name)} differs from the one its arguments give",
             )
+    ours = dict(made.named_modules(remove_duplicate=False))
     for name, record in found.modules.items():
-        _check_attributes(name, record, made.get_submodule(name))
+        if name not in ours:
+            raise BadCheckpoint(
+                "CKPT_ARCH_MISMATCH", f"the network of its arguments has no layer {quote(name)}"
+            )
+        _check_attributes(name, record, ours[name])
     made.load_state_dict(found.state, strict=True)
     return made
 

@@ -82,17 +82,20 @@ def tensors(modules: Mapping[str, Record], limits: Limits) -> dict[str, Tensor]:
         passing = attribute(module, "_non_persistent_buffers_set", [])
         if type(passing) is not list or len(passing) > limits.entries:
             raise corrupt(f"_non_persistent_buffers_set is {quote(passing)} of too many names")
+        # Only texts are compared: what else the file put in the list is not looked at.
+        left_out = {known for known in passing if type(known) is str}
         for part in ("_parameters", "_buffers"):
             for key, value in _table(module, part, limits).items():
-                # Only texts are compared: what else the file put in the list is not looked at.
-                left_out = any(type(known) is str and known == key for known in passing)
-                if value is None or (part == "_buffers" and left_out):
+                if value is None:
+                    continue
+                full = _joined(name, key)
+                if part == "_buffers" and key in left_out:
                     continue
                 if type(value) is not Tensor:
-                    raise corrupt(f"{_joined(name, key)} is {quote(value)} and not a tensor")
+                    raise corrupt(f"{full} is {quote(value)} and not a tensor")
                 if len(found) >= limits.tensors:
                     raise BadCheckpoint("CKPT_TOO_MANY_TENSORS", f"more than {limits.tensors}")
-                found[_joined(name, key)] = value
+                found[full] = value
     return found
 
 

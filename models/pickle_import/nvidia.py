@@ -7,6 +7,7 @@ recorded arguments, and those to a default.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from models.pickle_import.limits import Limits, corrupt, quote
 from models.pickle_import.networks import attribute, plain
 from models.pickle_import.storages import Tensor
 
+MOST_RATE = 1e9  # samples per picture side, factors, taps; 4096 and 24 occur
 SIZES = ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")
 
 
@@ -124,12 +126,15 @@ def stylegan3_arguments(facts: Facts) -> dict[str, Any]:
         first,
         ("up_factor", "up_taps", "tmp_sampling_rate", "in_sampling_rate", "out_sampling_rate"),
     )
-    if all(type(value) in (int, float) and value > 0 for value in stored.values()):
-        rate = max(stored.get("in_sampling_rate", 0), stored.get("out_sampling_rate", 0))
-        if rate and "tmp_sampling_rate" in stored:
-            config["lrelu_upsampling"] = _whole(stored["tmp_sampling_rate"] / rate)
-        if stored.get("up_factor", 1) > 1 and "up_taps" in stored:
-            config["filter_size"] = _whole(stored["up_taps"] / stored["up_factor"])
+    for key, value in stored.items():
+        # Refuses NaN as well, and numbers whose quotients leave the range of a float.
+        if type(value) not in (int, float) or not 0 < value <= MOST_RATE:
+            raise corrupt(f"{quote(first)} has {str(value)[:40]!r} as its {key}")
+    rate = max(stored.get("in_sampling_rate", 0), stored.get("out_sampling_rate", 0))
+    if rate and "tmp_sampling_rate" in stored:
+        config["lrelu_upsampling"] = _whole(stored["tmp_sampling_rate"] / rate)
+    if stored.get("up_factor", 1) > 1 and "up_taps" in stored:
+        config["filter_size"] = _whole(stored["up_taps"] / stored["up_factor"])
     radial = [plain(attribute(facts.module(name), "down_radial")) for name in layers]
     if any(value is not None for value in radial):
         config["use_radial_filters"] = True in radial
@@ -137,7 +142,8 @@ def stylegan3_arguments(facts: Facts) -> dict[str, Any]:
 
 
 def _whole(value: float) -> float | int:
-    return int(value) if value == int(value) else value
+    """An int where it is one: constructors take no 2.0 for a 2."""
+    return int(value) if math.isfinite(value) and value == int(value) else value
 
 
 def _common(facts: Facts) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def origin(error: BaseException) -> str:
 
 def main(goldens: Path, seed: int, count: int) -> dict[str, object]:
     global armed
+    from models import checkpoint
     from models.errors import BadCheckpoint
     from models.pickle_import import Limits, interpret
     from models.pickle_import.conversion import read_bytes, verify
@@ -138,6 +139,12 @@ def main(goldens: Path, seed: int, count: int) -> dict[str, object]:
     places = {name: structure(blob) for name, blob in data.items()}
     for blob in data.values():  # also loads whatever torch loads on first use
         verify(interpret(read_bytes(blob, limits), "G_ema", len(blob), limits))
+    # What asks for more than its tensors is made without memory first: torch loads much for that.
+    sizes = dict.fromkeys(("z_dim", "w_dim", "img_resolution", "img_channels"), 4096)
+    try:
+        checkpoint.construct("stylegan2", {**sizes, "c_dim": 0, "img_channels": 3}, {})
+    except BadCheckpoint as error:
+        assert error.code == "CKPT_ARCH_MISMATCH"
     rng = random.Random(seed)
     codes: collections.Counter[str] = collections.Counter()
     causes: collections.Counter[str] = collections.Counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import checkpoint
+from bench.fps import CPU_SIZES, GPU_SIZES
+from models import checkpoint, registry
 from models.backbones.stylegan2 import Generator
-from models.checkpoint_config import FAMILIES, check_config
-from models.errors import BadCheckpoint
+from models.checkpoint_config import FAMILIES, Number, check_config, most_elements
+from models.errors import BadCheckpoint, BadConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {
@@ -216,6 +218,8 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(saved):
         ("[]", "CKPT_CORRUPT"),
         ("{", "CKPT_CORRUPT"),
         ('{"format": NaN}', "CKPT_CORRUPT"),
+        ('{"format": 1e999}', "CKPT_CORRUPT"),
+        ('{"format": -1e999}', "CKPT_CORRUPT"),
         ('{"format": 1, "format": 2}', "CKPT_DUPLICATE_KEY"),
         ("[" * 100_000, "CKPT_TOO_DEEP"),
         ('{"a":' * 50_000, "CKPT_TOO_DEEP"),
@@ -249,6 +253,8 @@ def test_a_json_that_is_not_utf8_is_refused(saved):
         ({"config": {**CONFIG, "channel_max": "8"}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "channel_max": True}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "channel_max": 8.5}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "channel_max": 8.0}}, "CKPT_BAD_CONFIG"),
+        ({"config": {**CONFIG, "kernel_size": 4}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "img_resolution": 1 << 40}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "w_dim": -1}}, "CKPT_BAD_CONFIG"),
         ({"config": {**CONFIG, "z_dim": 0}}, "CKPT_BAD_CONFIG"),
@@ -299,6 +305,14 @@ TWICE += b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
         (with_header(b"{" + b'"a":{' * 9000), "CKPT_TOO_DEEP"),
         (with_header(b"{not json}"), "CKPT_CORRUPT"),
         (with_header({"a": 1}), "CKPT_CORRUPT"),
+        (with_header({"__metadata__": [{}]}), "CKPT_CORRUPT"),
+        (with_header({"__metadata__": {"a": 1}}), "CKPT_CORRUPT"),
+        (with_header({"__metadata__": {"a": {}}}), "CKPT_CORRUPT"),
+        (with_header({"__metadata__": {str(i): "" for i in range(300)}}), "CKPT_CORRUPT"),
+        (with_header(b'{"__metadata__":[' + b"{}," * 30_000 + b"{}]}"), "CKPT_TOO_BIG"),
+        (with_header(b'{"__metadata__":[' + b"[]," * 50_000 + b"[]]}"), "CKPT_TOO_BIG"),
+        (with_header(b'{"__metadata__":[' + b"0," * 400_000 + b"0]}"), "CKPT_TOO_BIG"),
+        (with_header(b"{" + b" " * (5 << 20) + b"}"), "CKPT_TOO_BIG"),
         (with_header({"a": entry([1], 0, 4, "F31")}, bytes(4)), "CKPT_CORRUPT"),
         (with_header({"a": entry([-1], 0, 4)}, bytes(4)), "CKPT_CORRUPT"),
         (with_header({"a": entry([True], 0, 4)}, bytes(4)), "CKPT_CORRUPT"),
@@ -320,6 +334,22 @@ TWICE += b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 def test_a_tensor_file_that_lies_is_refused(saved, blob, code):
     rewrite(saved, blob)
     assert code_of(saved) == code
+
+
+def test_a_header_of_many_objects_takes_little_memory():
+    blob = with_header(b'{"__metadata__":[' + b"{}," * ((4 << 20) // 3 - 20) + b"{}]}")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = peak_kb()
+    with pytest.raises(BadCheckpoint):
+        checkpoint.read_tensors(blob)
+    assert peak_kb() - before < 32 << 10
+
+
+def test_as_many_tensors_as_a_file_may_have_are_read():
+    names = [f"synthesis.b1024.a_long_name_of_a_layer.{i}.weight" for i in range(20_000)]
+    header = {name: entry([1] * 8, 4 * i, 4 * i + 4) for i, name in enumerate(names)}
+    blob = with_header({"__metadata__": {"format": "pt"}, **header}, bytes(4 * len(names)))
+    assert len(checkpoint.read_tensors(blob)) == len(names)
 
 
 def test_a_name_like_a_path_is_only_a_name(saved):
@@ -386,6 +416,16 @@ def test_missing_left_over_and_misshapen_tensors_are_named(saved):
     assert "mapping.w_avg [9] instead of [8]" in str(refusal(found, state=other))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bool, torch.int32, torch.float16])
+def test_weights_of_another_element_type_are_refused(saved, dtype):
+    found = checkpoint.load(saved)
+    odd = torch.ones(8, dtype=dtype)
+    if dtype == torch.float64:
+        odd[0] = 1e300  # finite, and infinity once it is a weight
+    error = refusal(found, state={**found.state, "mapping.w_avg": odd})
+    assert error.code == "CKPT_ARCH_MISMATCH" and "instead of float32" in str(error)
+
+
 def test_a_configuration_the_network_refuses_is_a_refusal(saved):
     found = checkpoint.load(saved)
     error = refusal(found, config={**CONFIG, "img_resolution": 12})
@@ -415,8 +455,137 @@ def test_a_configuration_far_larger_than_its_tensors_allocates_nothing(saved, fa
     assert time.process_time() - started < 10
 
 
+def test_a_configuration_somewhat_larger_than_its_tensors_takes_little(saved):
+    found = checkpoint.load(saved)
+    wide = {
+        **CONFIG,
+        "z_dim": 11_000,
+        "mapping_kwargs": {"num_layers": 2, "layer_features": 11_000},
+    }
+    refusal(found, config={**wide, "z_dim": 12_000}, state={})  # torch loads what it needs, once
+    Path("/proc/self/clear_refs").write_text("5")
+    before, started = peak_kb(), time.process_time()
+    assert refusal(found, config=wide, state={}).code == "CKPT_ARCH_MISMATCH"
+    assert peak_kb() - before < 100 << 10  # made in full: 480 MB a layer
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("name", [*CPU_SIZES, *GPU_SIZES])
+def test_the_bound_on_a_networks_size_holds_and_honest_files_are_built_at_once(name):
+    family, config = (CPU_SIZES | GPU_SIZES)[name].family, (CPU_SIZES | GPU_SIZES)[name].config
+    with torch.device("meta"):
+        made = importlib.import_module(checkpoint.GENERATORS[family]).Generator(**config)
+    there = sum(tensor.numel() for tensor in made.state_dict().values())
+    bound = most_elements(family, config)
+    assert there <= bound <= checkpoint.OUTLINE_FROM + checkpoint.OUTLINE_TIMES * there
+
+
 def peak_kb() -> int:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
+# Every key, and combinations of them.
+
+
+SIZES = {key: CONFIG[key] for key in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels")}
+SMALL = {
+    "stylegan2": CONFIG,
+    "stylegan3": {**CONFIG, "img_resolution": 16, "num_layers": 4},
+    "stylegan_v": {
+        **SIZES,
+        "mapping_kwargs": {"num_layers": 2},
+        "synthesis_kwargs": {"channel_base": 64, "channel_max": 8},
+        "cfg": {"z_dim": 8, "motion": {"z_dim": 8, "v_dim": 8}, "time_enc": {"dim": 4}},
+    },
+}
+
+
+def entries(schema, where=()):
+    for key, rule in schema.items():
+        if isinstance(rule, dict):
+            yield from entries(rule, (*where, key))
+        else:
+            yield (*where, key), rule
+
+
+EVERY = [(family, *item) for family, schema in FAMILIES.items() for item in entries(schema)]
+
+
+def with_value(config, where, value):
+    inner = with_value(config.get(where[0], {}), where[1:], value) if where[1:] else value
+    return {**config, where[0]: inner}
+
+
+@pytest.mark.parametrize(
+    ("family", "where", "rule"), EVERY, ids=[f"{family}.{'.'.join(w)}" for family, w, _ in EVERY]
+)
+def test_each_key_takes_only_what_it_is_for(family, where, rule):
+    def taken(value) -> bool:
+        try:
+            check_config(family, with_value(SMALL[family], where, value))
+        except BadCheckpoint as error:
+            assert error.code == "CKPT_BAD_CONFIG"
+            return False
+        return True
+
+    never = [[[1]], {}, "x", b"1", float("nan"), float("inf"), -float("inf"), 10**400, -(10**400)]
+    for value in [*never, -1e300, 1e300, 1 << 40, "1", 1 + 0j]:
+        assert not taken(value), value
+    if isinstance(rule, Number):
+        assert not taken(True) and not taken([16])
+        assert taken(None) == rule.optional
+        middle = min(16, int(rule.high))
+        assert taken(middle)
+        # Constructors take no 16.0 for a 16.
+        assert taken(float(middle)) == (not rule.whole)
+        assert not taken(8.5) or not rule.whole
+
+
+ODD_VALUES = (
+    *(0, 1, 2, 3, 5, 7, 8, 13, 16, 31, 64, 100, 255, 1000, 4096, 16384, 65536, 1 << 20),
+    *(-1, 1 << 31, 1 << 62, 10**30, 10**400, True, False, None, "x", "8", "", [], [1], {}),
+    *(0.0, -0.0, 5e-324, 1e-6, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0, 8.0, 64.0, 1e3, 1e9, 1e300, -1e300),
+    *("linear", "conv", "autoregressive", "sum_w", "concat_w", "const", "orig", "resnet"),
+    *([1, 3, 3, 1], [1e6] * 32, [0], [float("1e-300")] * 3),
+)  # fmt: skip
+ODD_META = ("walk_speed", "walk_radius", "walk_loop", "trained", "fps")
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_odd_configurations_are_refused_or_sound(family, tmp_path):
+    """Through loading and building, network and system."""
+    rng = random.Random(3)
+    with torch.random.fork_rng(devices=[]):
+        made = importlib.import_module(checkpoint.GENERATORS[family]).Generator(**SMALL[family])
+    net = tmp_path / "net"
+    checkpoint.save(net, family=family, config=SMALL[family], state=made.state_dict())
+    about = json.loads(net.with_suffix(".json").read_text())
+    keys = [where for name, where, _ in EVERY if name == family]
+    codes: dict[str, int] = {}
+    slowest = 0.0
+    refusal(checkpoint.load(net), config={**SMALL[family], "w_dim": 16384})  # torch loads, once
+    for _ in range(300):
+        config, meta = SMALL[family], {}
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+            config = with_value(config, rng.choice(keys), rng.choice(ODD_VALUES))
+        for _ in range(rng.choice((0, 0, 1))):
+            meta[rng.choice(ODD_META)] = rng.choice(ODD_VALUES)
+        started = time.process_time()
+        net.with_suffix(".json").write_text(json.dumps({**about, "config": config, "meta": meta}))
+        try:
+            registry.build(checkpoint.load(net))
+            code = "sound"
+        except BadCheckpoint as error:
+            code = error.code
+            assert len(str(error)) < 800
+        except BadConfig:
+            code = "config"
+        except Exception as error:
+            raise AssertionError(f"{config} {meta}"[:2000]) from error
+        codes[code] = codes.get(code, 0) + 1
+        slowest = max(slowest, time.process_time() - started)
+    assert slowest < 2
+    assert {"sound", "CKPT_BAD_CONFIG", "CKPT_ARCH_MISMATCH"} <= set(codes)
 
 
 def test_every_code_is_in_the_table():

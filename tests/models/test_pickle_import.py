@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import fuzz_trees
 import hostile_pickles
 import numpy as np
 import pytest
 import torch
+from fuzz_trees import leaf, node
 
 from models.errors import BadCheckpoint
 from models.pickle_import import Limits, interpret, read_pickle
@@ -26,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens" / "pickles"
 SOUND = ("pickle_t", "pickle_r", "pickle_sg2", "pickle_sg2_nested")
 MUTATIONS = 20_000
+LIES = {"malicious_module_src": 800, "pickle_sg2_nested": 700, "snapshot": 700}  # of each
 LIMITS = Limits()
 
 
@@ -117,16 +121,6 @@ def test_without_the_root_the_distance_is_the_shortest_period():
     assert cfg["motion"]["motion_z_distance"] == cfg["time_enc"]["min_period_len"] == 32
 
 
-def node(content, parent=None):
-    return Record(
-        "omegaconf.dictconfig", "DictConfig", (), {"_content": content, "_parent": parent}
-    )
-
-
-def leaf(value, parent):
-    return Record("omegaconf.nodes", "AnyNode", (), {"_val": value, "_parent": parent})
-
-
 def test_references_that_lead_nowhere_or_in_circles_end():
     root = node({})
     root.state["_content"] |= {
@@ -144,6 +138,24 @@ def test_references_that_lead_nowhere_or_in_circles_end():
     assert find(root, ("odd",)) is None
     assert find(root, ("fine",)) == 7
     assert find(root, ("loop", "loop", "loop", "fine")) == 7
+
+
+@pytest.mark.parametrize("depth", [4, 7])
+def test_references_of_many_parts_that_are_references_do_not_multiply(depth):
+    tree = read_bytes(golden("snapshot"), LIMITS)
+    root = fuzz_trees.maze(depth, 16)  # 16**depth steps
+    tree["G_ema"].state["cfg"].state["_content"]["motion"] = leaf("${n0}", root)
+    started = time.process_time()
+    with pytest.raises(BadCheckpoint) as caught:
+        interpret(tree, "G_ema", 1 << 20, LIMITS)
+    assert caught.value.code == "CKPT_TOO_DEEP"
+    assert time.process_time() - started < 1
+
+
+def test_a_reference_of_a_million_characters_is_not_looked_into():
+    root = node({})
+    root.state["_content"] |= {"a" * (1 << 20): 7, "b": leaf("${" + "a" * (1 << 20) + "}", root)}
+    assert find(root, ("b",)) is None
 
 
 def test_arrays_scalars_and_protocols_are_read():
@@ -351,6 +363,98 @@ def test_the_wrong_network_is_refused_with_the_names_of_the_others():
         interpret(tree, "G_emma", 1 << 20, LIMITS)
     with pytest.raises(BadCheckpoint, match="generator"):
         interpret(tree, "D", 1 << 20, LIMITS)
+
+
+def test_names_left_out_are_looked_up_and_not_searched():
+    """256 buffers in each of many layers, 256 names left out: once 130 million comparisons."""
+    tree, modules = network_of()
+    names = [f"b{i}" for i in range(256)]
+    state = {"_parameters": {}, "_modules": {}, "_buffers": dict.fromkeys(names)}
+    state["_non_persistent_buffers_set"] = [name + "x" for name in names]
+    odd = [Record(PERSISTENT, "Odd", (), state) for _ in range(7)]
+    for index, record in enumerate(odd):
+        children = {f"m{i}": Record(PERSISTENT, "Odd", (), state) for i in range(250)}
+        record.state = {**state, "_modules": children}
+        modules["mapping"].state["_modules"][f"odd{index}"] = record
+    started = time.process_time()
+    interpret(tree, "G_ema", 1 << 20, LIMITS)
+    assert time.process_time() - started < 2
+
+
+def test_a_buffer_left_out_of_the_state_is_no_tensor_of_the_network():
+    tree, modules = network_of()
+    state = modules["mapping"].state
+    state["_buffers"]["passing"] = state["_buffers"]["w_avg"]
+    assert "mapping.passing" in str(refusal(tree))
+    state["_non_persistent_buffers_set"] = ["passing", {}, 3]
+    assert "mapping.passing" not in interpret(tree, "G_ema", 1 << 20, LIMITS).state
+
+
+def test_a_layer_without_tensors_that_ours_lacks_is_refused():
+    tree, modules = network_of()
+    modules["mapping"].state["_modules"]["odd\x1b"] = fuzz_trees.empty_module()
+    error = refusal(tree)
+    assert error.code == "CKPT_ARCH_MISMATCH" and r"odd\x1b" in str(error)
+
+
+@pytest.mark.parametrize("key", ["up_factor", "up_taps", "tmp_sampling_rate", "out_sampling_rate"])
+@pytest.mark.parametrize(
+    "value", [float("inf"), float("nan"), 1e300, 5e-324, 1 << 120, 0, -1.0, True, None, "x", [1]]
+)
+def test_a_rate_that_is_none_is_refused(key, value):
+    tree, modules = network_of()
+    stored = layer(modules, "L0_")
+    stored[key] = value
+    if key == "out_sampling_rate":  # the larger of both counts
+        stored["in_sampling_rate"] = value
+    assert refusal(tree).code in {"CKPT_CORRUPT", "CKPT_BAD_CONFIG", "CKPT_ARCH_MISMATCH"}
+
+
+@pytest.mark.parametrize("key", ["z_dim", "img_resolution", "channel_max"])
+def test_a_size_that_is_a_float_is_refused(key):
+    tree, modules = network_of("pickle_sg2_nested")
+    top = tree["G_ema"].state
+    table = top if key in top else top["_init_kwargs"]["synthesis_kwargs"]
+    table[key] = float(table[key])
+    assert refusal(tree).code == "CKPT_BAD_CONFIG"
+
+
+def test_weights_that_are_whole_numbers_are_refused():
+    tree, modules = network_of()
+    stored = modules["mapping"].state["_buffers"]["w_avg"].storage
+    stored.elements = stored.elements.astype(np.int64)
+    error = refusal(tree)
+    assert error.code == "CKPT_ARCH_MISMATCH" and "int64 instead of float32" in str(error)
+
+
+def test_lies_anywhere_in_a_tree_are_refused_or_sound():
+    """Through reading, interpreting and building: nothing but a refusal comes out."""
+    codes: dict[str, int] = {}
+    slowest = 0.0
+    for name, count in LIES.items():
+        tree = read_bytes(golden(name), LIMITS)
+        rng = random.Random(5)
+        for number in fuzz_trees.lies(tree["G_ema"], count, rng):
+            started = time.process_time()
+            try:
+                verify(interpret(tree, "G_ema", 1 << 20, LIMITS))
+                code = "sound"
+            except BadCheckpoint as error:
+                code = error.code
+                assert len(str(error)) < 700 and str(error).isprintable(), error
+            except Exception as error:
+                raise AssertionError(f"{name}, lie {number}") from error
+            codes[code] = codes.get(code, 0) + 1
+            slowest = max(slowest, time.process_time() - started)
+        verify(interpret(tree, "G_ema", 1 << 20, LIMITS))  # put back as it was
+    assert sum(codes.values()) >= 2000 and slowest < 2, codes
+    for code, least in {
+        "sound": 300,
+        "ARCH_MISMATCH": 200,
+        "CORRUPT": 150,
+        "BAD_CONFIG": 30,
+    }.items():
+        assert codes[code if code == "sound" else f"CKPT_{code}"] > least, codes
 
 
 # Nothing is run.
