@@ -7,11 +7,15 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
+from models.errors import BadConfig
 from models.latents import blend_w, identity_of_seed, latent_of_seed, mapping_device
 from models.walk import Walk
 
 WALK_SPEED = 0.5  # knots per second
 WALK_RADIUS = 0.5  # spread of the walk in units of the spread of w
+MOST_SPEED = 1000.0  # a knot per millisecond: beyond, frames have nothing to do with each other
+MOST_RADIUS = 100.0  # beyond, nothing is left of the identity
+MOST_LOOP = 1 << 32
 
 
 class WalkSynthesizer(Synthesizer):
@@ -41,7 +45,8 @@ class System:
         walk_radius: How far from the identity the walk goes, in units of the spread of w.
         walk_loop: After how many knots it repeats exactly; None is never.
     Raises:
-        BadConfig: A setting of the walk is out of range.
+        BadConfig: A setting of the walk is out of range, or the generator keeps no average of w,
+            around which everything here moves.
     """
 
     def __init__(
@@ -60,6 +65,16 @@ class System:
         self.generator = cast(Any, generator)
         self.resolution: int = self.generator.img_resolution
         self.synthesizer: Synthesizer = WalkSynthesizer(generator)
+        if getattr(self.generator.mapping, "w_avg", None) is None:
+            raise BadConfig(
+                f"{name} keeps no average of w (w_avg_beta is null): it can neither be truncated"
+                " nor walk; convert a network that has one"
+            )
+        # Settings come from files: of any type and size.
+        _check_range("walk_speed", walk_speed, -MOST_SPEED, MOST_SPEED)
+        _check_range("walk_radius", walk_radius, 0, MOST_RADIUS)
+        if walk_loop is not None:
+            _check_range("walk_loop", walk_loop, 0, MOST_LOOP)
         self._walk = {"speed": walk_speed, "radius": walk_radius, "loop": walk_loop}
         self.motion(seed=0)  # so that impossible settings are refused here and not in a session
 
@@ -91,3 +106,11 @@ class System:
         w_avg = generator.mapping.w_avg
         settings: dict[str, Any] = self._walk
         return Walk(mapping, w_avg, generator.z_dim, seed=seed, **settings)
+
+
+def _check_range(name: str, value: object, low: float, high: float) -> None:
+    """Raises BadConfig unless `value` is a number from `low` to `high`; NaN is not."""
+    if type(value) in (int, float) and low <= value <= high:  # type: ignore[operator]
+        return
+    shown = repr(value) if isinstance(value, float) else f"a {type(value).__name__} out of range"
+    raise BadConfig(f"{name} is {shown}; it must be a number from {low:g} to {high:g}")

@@ -85,6 +85,31 @@ def test_settings_of_the_walk_arrive(network):
             System("s", network, trained=True, **{setting: value})
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *[
+            ("walk_speed", bad)
+            for bad in (1e300, -1e300, float("inf"), float("nan"), 10**400, True)
+        ],
+        *[("walk_radius", bad) for bad in (1e300, float("inf"), float("nan"), 10**400, None)],
+        *[("walk_loop", bad) for bad in (10**400, 1e300, True, "x")],
+    ],
+)
+def test_settings_out_of_range_are_refused(network, setting, value):
+    with pytest.raises(BadConfig, match=setting):
+        System("s", network, trained=True, **{setting: value})
+
+
+def test_a_network_without_an_average_of_w_is_refused():
+    with torch.random.fork_rng(devices=[]):
+        made = stylegan2.Generator(
+            c_dim=0, img_resolution=16, mapping_kwargs={"w_avg_beta": None}, **SMALL
+        )
+    with pytest.raises(BadConfig, match="w_avg_beta is null"):
+        System("s", made, trained=True)
+
+
 def test_a_conditional_walk_stays_in_the_class_of_its_seed():
     network = generator("stylegan2", c_dim=3)
     system = System("s", network, trained=True)
