@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModelError as error:
         console.print(f"failed: {error}", markup=False)
         return FAILED
+    except OSError as error:  # the machine's: a full disk, a folder without permission
+        where = f"{error.filename}: " if error.filename else ""
+        console.print(f"failed: {where}{error.strerror or error}", markup=False)
+        return FAILED
     return 0
 
 
@@ -104,12 +108,21 @@ def describe(found: Converted) -> list[str]:
     return lines
 
 
+def _is_foreign_file(model: str) -> bool:
+    """A file to convert first; a shipped model wins over a file of its name, as when loading."""
+    if not Path(model).is_file():
+        return False
+    from models.registry import names  # torch, only where it is needed
+
+    return model not in ("default", *names())
+
+
 def _sample(given: argparse.Namespace, console: Console) -> None:
     if given.resolution is not None and not 8 <= given.resolution <= 4096:
         raise ModelError(f"resolution is {given.resolution}; 8 to 4096 pixels can be drawn")
     model: str | None = given.model
     with _bar(console, model or "sample") as report:
-        if model is not None and Path(model).is_file():
+        if model is not None and _is_foreign_file(model):
             model = str(cached(model, say=console.print, report=report))
         report("drawing", 0.5)
         from models.sample import draw  # torch, only where it is needed

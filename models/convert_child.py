@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     )  # torch: before the limits, which count from it
 
     size = source.stat().st_size if source.is_file() else 0
-    limited = confine(cpu_s, spare_bytes + 4 * size, 64 << 20 | 4 * size)
+    limited = confine(cpu_s, spare_bytes + 4 * size, (64 << 20) + 4 * size)
     try:
         written = convert(
             source,

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from models.checkpoint_files import opened, read_file
 from models.errors import BadCheckpoint, ModelError
 
 VERSION = 1  # of the conversion; a new one does not find what older ones cached
@@ -70,27 +71,37 @@ def convert_file(
     which: str = "G_ema",
     limits: ProcessLimits | None = None,
     report: Callable[[str, float], None] = lambda stage, done: None,
+    sha256: str | None = None,
 ) -> Converted:
     """Converts one network of a foreign pickle to `out`.safetensors and `out`.json.
 
     Args:
         out: Folder and name; made only when the conversion succeeds.
         report: Called with what is being done and the fraction done.
+        sha256: What the file is known to be; another one is refused.
     Raises:
         BadCheckpoint: The file is refused, or a limit was reached (CKPT_TIMEOUT, CKPT_MEMORY); then
             nothing was written.
-        ModelError: The conversion itself failed; its last lines of error are in the message.
+        ModelError: The result cannot be written, or the conversion itself failed; its last lines of
+            error are in the message.
     """
     source, out, limits = Path(source).absolute(), Path(out).absolute(), limits or ProcessLimits()
     if out.suffix in (".json", ".safetensors"):
         out = out.with_suffix("")
-    nearest = next(folder for folder in out.parents if folder.is_dir())
-    # The child writes into a folder that goes away with whatever a killed child leaves in it.
-    with tempfile.TemporaryDirectory(dir=nearest, prefix=".converting-") as folder:
-        told = _run(source, Path(folder) / "converted", which, limits, report)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in (".safetensors", ".json"):
-            os.replace(Path(folder) / f"converted{suffix}", out.with_name(out.name + suffix))
+    try:
+        nearest = next(folder for folder in out.parents if os.path.lexists(folder))
+        # The child writes into a folder that goes away with whatever a killed child leaves in it.
+        with tempfile.TemporaryDirectory(dir=nearest, prefix=".converting-") as folder:
+            told = _run(source, Path(folder) / "converted", which, limits, report)
+            if sha256 is not None and told["meta"]["source_sha256"] != sha256:
+                raise BadCheckpoint(
+                    "CKPT_HASH_MISMATCH", f"{source.name} was replaced meanwhile; convert it again"
+                )
+            out.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in (".safetensors", ".json"):
+                os.replace(Path(folder) / f"converted{suffix}", out.with_name(out.name + suffix))
+    except OSError as error:
+        raise ModelError(f"cannot convert to {out}: {error.strerror or error}") from error
     return Converted(out.with_name(out.name + ".json"), **told)
 
 
@@ -175,9 +186,8 @@ def _failure(
 def is_foreign(path: Path | str) -> bool:
     """Whether the file begins like a pickle, whatever its name."""
     try:
-        with Path(path).open("rb") as file:
-            head = file.read(2)
-    except OSError:
+        head = read_file(Path(path), sys.maxsize, first=2)
+    except (BadCheckpoint, OSError):  # no file: a folder, or a pipe, which would be waited for
         return False
     return len(head) == 2 and head[0] == 0x80 and 2 <= head[1] <= 5
 
@@ -207,12 +217,14 @@ def cached(
         report: Called with what is being done and the fraction done.
     Raises:
         BadCheckpoint: see `convert_file`.
+        ModelError: likewise.
     """
-    path = Path(path)
+    path, limits = Path(path), limits or ProcessLimits()
     if not is_foreign(path):
         return path
-    with path.open("rb") as file:
+    with opened(path, limits.file_bytes) as (file, _):
         digest = hashlib.file_digest(file, "sha256")
+    source = digest.hexdigest()
     digest.update(which.encode())
     folder = cache_folder() / f"v{VERSION}-{digest.hexdigest()[:40]}"
     for written in sorted(folder.glob("*.json")):
@@ -222,6 +234,7 @@ def cached(
     # The name is shown as the model's, so the file keeps it as far as it is harmless.
     out = folder / (re.sub(r"[^A-Za-z0-9_-]", "_", path.stem)[:60] or "model")
     say(f"{path.name} can contain code: converting it once, without running any of it")
-    found = convert_file(path, out, which=which, limits=limits, report=report)
+    # By its hash it is found again: what was put in its place since then is not kept under it.
+    found = convert_file(path, out, which=which, limits=limits, report=report, sha256=source)
     say(f"{path.name}: converted to {found.path}")
     return found.path

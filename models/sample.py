@@ -50,8 +50,20 @@ def draw(
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
     if not done:
         raise ModelError(f"the picture of {system.name} cannot be encoded")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    part.write_bytes(encoded.tobytes())
-    os.replace(part, out)
+    _write(out, encoded.tobytes())
     return system.name if system.trained else f"{system.name}, untrained: seeded random weights"
+
+
+def _write(out: Path, content: bytes) -> None:
+    """The file, whole or not at all. Raises ModelError."""
+    part = out.with_name(f".{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(content)
+            os.replace(part, out)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ModelError(f"cannot write {out}: {error.strerror or error}") from error

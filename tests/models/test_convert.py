@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import checkpoint, convert_file
+from models import checkpoint, convert_child, convert_file
 from models.convert_file import ProcessLimits, cached
 from models.errors import BadCheckpoint, ModelError
 from models.pickle_import import convert
@@ -186,6 +187,52 @@ def test_a_name_of_any_kind_becomes_a_harmless_one(cache, tmp_path, monkeypatch)
     with pytest.raises(BadCheckpoint):
         cached(odd)
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,60}", asked[0].name)
+
+
+def test_a_file_swapped_after_it_was_hashed_is_not_kept_under_the_old_hash(
+    cache, tmp_path, monkeypatch
+):
+    source = tmp_path / "a.pkl"
+    source.write_bytes(b"\x80\x04N.")
+    real = convert_file.convert_file
+
+    def swapped(path, out, **options):
+        path.write_bytes(TINY.read_bytes())
+        return real(path, out, **options)
+
+    monkeypatch.setattr(convert_file, "convert_file", swapped)
+    with pytest.raises(BadCheckpoint, match="replaced meanwhile") as caught:
+        cached(source)
+    assert caught.value.code == "CKPT_HASH_MISMATCH"
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / "none"):
+        assert not convert_file.is_foreign(path)
+        assert cached(path) == path
+
+
+def test_a_file_over_the_limit_is_not_even_hashed(cache, tmp_path, monkeypatch):
+    source = tmp_path / "a.pkl"
+    source.write_bytes(b"\x80\x04N.")
+    with source.open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: reading it would take for ever
+    with pytest.raises(BadCheckpoint) as caught:
+        cached(source)
+    assert caught.value.code == "CKPT_TOO_BIG"
+
+
+def test_the_child_may_write_the_sum_of_its_allowances(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(convert_child, "confine", lambda *limits: asked.append(limits) or [])
+    source = tmp_path / "a.pkl"
+    source.touch()
+    os.truncate(source, 16 << 20)  # four times this is 64 MiB, one bit
+    arguments = [str(source), str(tmp_path / "net"), "G_ema", str(1 << 30), "60", "1000"]
+    assert convert_child.main(arguments) == convert_child.REFUSED
+    assert asked == [(60, 1000 + (64 << 20), 128 << 20)]
 
 
 def test_other_files_are_left_as_they_are(cache, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from models.__main__ import main
 from models.pickle_import import convert
+from models.registry import names
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens" / "pickles"
@@ -123,6 +124,46 @@ def test_sample_says_what_is_wrong_in_one_line(here, capsys, options, words):
     errors = capsys.readouterr().err
     assert errors.startswith("failed: ") and words in errors and errors.count("\n") == 1
     assert not list(here.glob("a.*"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["sample", "--model", "net", "--out", "afile/x.png"],
+        ["sample", "--model", "net", "--out", "folder.png"],
+        ["convert", str(TINY), "--out", "afile/y"],
+        ["convert", str(TINY), "--out", "afile/y/z"],
+        ["convert", str(TINY), "--out", "n" * 300],
+    ],
+)
+def test_what_cannot_be_written_is_one_line(here, capsys, options):
+    convert(TINY, here / "net")
+    (here / "afile").touch()
+    (here / "folder.png").mkdir()
+    before = sorted(here.rglob("*"))
+    assert main(options) == 1
+    out, errors = capsys.readouterr()
+    assert errors.startswith("failed: ") and errors.count("\n") == 1 and out == ""
+    assert sorted(here.rglob("*")) == before
+
+
+def test_what_the_machine_refuses_is_one_line(here, capsys, monkeypatch):
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "cache")
+
+    monkeypatch.setattr("models.__main__.cached", refuse)
+    (here / "a.pkl").touch()
+    assert main(["sample", "--model", "a.pkl", "--out", "a.png"]) == 1
+    assert capsys.readouterr().err == "failed: cache: Permission denied\n"
+
+
+def test_a_shipped_model_wins_over_a_file_of_its_name(here, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("models.sample.draw", lambda model, *rest: shown.append(model) or "drawn")
+    for name in (names()[0], "default", "other"):
+        (here / name).write_bytes(TINY.read_bytes())
+        assert main(["sample", "--model", name, "--out", "a.png"]) == 0
+    assert shown[:2] == [names()[0], "default"] and shown[2].endswith("other.json")
 
 
 def test_help_is_there(capsys):
