@@ -104,6 +104,30 @@ async def test_a_request_that_gives_up_leaves_no_viewer() -> None:
         assert s.server.failed == 0
 
 
+async def test_a_request_that_gives_up_leaves_its_session_to_begin(monkeypatch) -> None:
+    """Its session's `ready` is the session's, not the request's to cancel."""
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    original = Engine.open
+
+    async def held_up(self: Engine, *args: object, **settings: object) -> None:
+        opening.set()
+        await go_on.wait()
+        await original(self, *args, **settings)
+
+    monkeypatch.setattr(Engine, "open", held_up)
+    async with served(config(linger_s=0.0)) as s:
+        async with asyncio.TaskGroup() as group:
+            request = group.create_task(s.server.answer(OfferRequest(CHROMIUM)))
+            await opening.wait()
+            request.cancel()
+        (session,) = s.server.sessions.values()
+        assert not session.ready.done()
+        go_on.set()
+        await settled(lambda: not s.server.sessions)
+        assert session.ready.done() and not session.ready.cancelled()
+        assert s.server.failed == 0
+
+
 async def test_whoever_reads_the_log_or_the_tasks_cannot_join(caplog) -> None:
     async with served(config(linger_s=0.0)) as s:
         with caplog.at_level(logging.DEBUG, logger="realtime"):
