@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,11 @@ def open_files() -> int:
 def held() -> tuple[int, int, int]:
     """(descriptors, tasks, threads) of this process; nothing waits for the garbage collector."""
     return open_files(), len(asyncio.all_tasks()), threading.active_count()
+
+
+def back_to(before: Sequence[int]) -> bool:
+    """Whether no more is held than `before`: of each kind, as far as `before` names them."""
+    return all(now <= then for now, then in zip(held(), before, strict=False))
 
 
 async def settled(true: Callable[[], Any], patience_s: float = PATIENCE_S) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiortc import RTCPeerConnection
 from offer_mutations import CHROMIUM
-from peers import Client, config, held, served, settled
+from peers import Client, back_to, config, held, served, settled
 from test_session import load
 
 from realtime import session as session_module
@@ -45,8 +45,7 @@ def a_session(engine: Engine, settings: ServerConfig | None = None) -> Session:
 
 async def nothing_left(engine: Engine, before: tuple[int, int, int]) -> None:
     """No task, descriptor, thread or slot of a session."""
-    await settled(lambda: held()[:2] <= before[:2], 5)
-    await settled(lambda: held()[2] <= before[2], 5)
+    await settled(lambda: back_to(before), 5)
     stats = engine.stats()
     assert stats["sessions"] == 0 and stats["slots"] == 0 and stats["in_flight"] == 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from offer_mutations import CHROMIUM
-from peers import Client, config, held, served, settled
+from peers import Client, back_to, config, held, served, settled
 
 from realtime import viewer as viewer_module
 from realtime.sdp import DUMMY_HOST
@@ -49,8 +49,7 @@ async def test_100_viewers_come_and_go_and_leave_nothing() -> None:
         for number in range(100):
             await come_and_go(number)
         await settled(lambda: not s.server.sessions)
-        await settled(lambda: held()[:2] <= before[:2])
-        assert held()[2] <= before[2]
+        await settled(lambda: back_to(before))
         assert s.server.engine.stats()["sessions"] == 0
         assert s.server.answered == 108 and s.server.failed == 0
 
@@ -68,7 +67,7 @@ async def test_viewers_of_one_session_come_and_go_and_leave_nothing() -> None:
             async with Client(s, video=False) as client:
                 await client.connect(session=session)
         await settled(lambda: s.server.stats()["viewers"] == 1)
-        await settled(lambda: held()[:2] <= before[:2])
+        await settled(lambda: back_to(before[:2]))
         frames = stays.frames
         await stays.until(lambda: stays.frames > frames + 5)
 
@@ -85,7 +84,7 @@ async def test_an_offer_nobody_stands_behind_is_closed_and_costs_no_frame() -> N
         assert 0.9 < time.monotonic() - begin < 4
         assert viewer.ended_because == "it did not connect within 1 s"
         assert s.server.engine.stats()["frames"] == 0
-        await settled(lambda: held()[:2] <= (before[0] + 2, before[1] + 1))  # the HTTP connection
+        await settled(lambda: back_to((before[0] + 2, before[1] + 1)))  # the HTTP connection
 
 
 async def test_a_viewer_that_never_comes_leaves_the_others_their_session() -> None:
@@ -211,7 +210,7 @@ async def test_a_peer_that_cannot_be_closed_is_closed_piece_by_piece(
 
     monkeypatch.setattr(pc, "close", broken)
     await close_peer(pc)
-    await settled(lambda: held()[:2] <= before)
+    await settled(lambda: back_to(before))
     assert "did not close" in caplog.text
 
 
@@ -229,4 +228,4 @@ async def test_a_peer_that_never_closes_is_given_up(monkeypatch: pytest.MonkeyPa
     begin = time.monotonic()
     await close_peer(pc)
     assert time.monotonic() - begin < 2
-    await settled(lambda: held()[:2] <= before)
+    await settled(lambda: back_to(before))
