@@ -47,6 +47,15 @@ def mapping_device(generator: nn.Module) -> torch.device:
     return next(cast(nn.Module, generator.mapping).parameters()).device
 
 
+def require_average(name: str, generator: torch.nn.Module) -> None:
+    """Raises BadConfig if `generator` keeps no average of w: nothing could be truncated."""
+    if getattr(generator.mapping, "w_avg", None) is None:
+        raise BadConfig(
+            f"{name} keeps no average of w (w_avg_beta is null), so it can neither be truncated"
+            " nor walk; convert a network that has one"
+        )
+
+
 def identity_of_seed(generator: nn.Module, *, seed: int, psi: float) -> Identity:
     """`{"w": [1, num_ws, w_dim]}` of a seed, truncated by `psi` in every row.
 

@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
 from models.errors import BadConfig
-from models.latents import blend_w, identity_of_seed, latent_of_seed, mapping_device
+from models.latents import (
+    blend_w,
+    identity_of_seed,
+    latent_of_seed,
+    mapping_device,
+    require_average,
+)
 from models.walk import Walk
 
 WALK_SPEED = 0.5  # knots per second
@@ -65,11 +71,7 @@ class System:
         self.generator = cast(Any, generator)
         self.resolution: int = self.generator.img_resolution
         self.synthesizer: Synthesizer = WalkSynthesizer(generator)
-        if getattr(self.generator.mapping, "w_avg", None) is None:
-            raise BadConfig(
-                f"{name} keeps no average of w (w_avg_beta is null): it can neither be truncated"
-                " nor walk; convert a network that has one"
-            )
+        require_average(name, generator)
         # Settings come from files: of any type and size.
         _check_range("walk_speed", walk_speed, -MOST_SPEED, MOST_SPEED)
         _check_range("walk_radius", walk_radius, 0, MOST_RADIUS)

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
 from models.errors import BadConfig
-from models.latents import blend_w, identity_of_seed, latent_of_seed
+from models.latents import blend_w, identity_of_seed, latent_of_seed, require_average
 from models.stylegan_v.motion import SegmentEncoder, StreamedMotion
 from models.stylegan_v.motion_encoder import MotionEncoder
 from models.stylegan_v.networks import Generator
+
+MOST_FPS = 1000.0  # of any training data
 
 
 class FrameSynthesizer(Synthesizer):
@@ -41,7 +43,7 @@ class System:
         fps: Frames per second of the training data, by which seconds become frames; the
             generator's configuration if left out.
     Raises:
-        BadConfig: `fps` is not positive.
+        BadConfig: `fps` is not positive or beyond any camera, or w has no average.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class System:
         self.generator = generator.eval().requires_grad_(False)
         self.resolution = generator.img_resolution
         self.fps = generator.config.fps if fps is None else fps
-        if isinstance(self.fps, bool) or not isinstance(self.fps, int | float) or not self.fps > 0:
-            raise BadConfig(f"fps is {self.fps!r}; it must be a positive number")
+        number = isinstance(self.fps, int | float) and not isinstance(self.fps, bool)
+        if not (number and 0 < self.fps <= MOST_FPS):
+            shown = str(self.fps)[:40]
+            raise BadConfig(f"fps is {shown}; it must be a number above 0, {MOST_FPS:g} at most")
+        require_average(name, generator)
         self.synthesizer: Synthesizer = FrameSynthesizer(generator)
         weights = cast(MotionEncoder, generator.synthesis.motion_encoder)
         self._segments = SegmentEncoder(weights)  # of all streams; they differ in noise and label

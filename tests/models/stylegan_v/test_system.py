@@ -50,9 +50,16 @@ def test_seconds_become_frames_by_meta_then_by_the_configuration():
     ):
         expected = by_frame.sample(1.5 * fps).tensors["v"]
         torch.testing.assert_close(code(system, 1.5), expected, rtol=0, atol=0)
-    for fps in (0, -1.0, "25", True, float("nan")):
+    for fps in (0, -1.0, "25", True, float("nan"), float("inf"), 10**400):
         with pytest.raises(BadConfig, match="fps"):
             System("s", generator, trained=True, fps=fps)
+
+
+def test_a_network_without_an_average_of_w_is_refused():
+    generator = tiny()
+    del generator.mapping.w_avg
+    with pytest.raises(BadConfig, match="average"):
+        System("s", generator, trained=True)
 
 
 def test_motion_has_the_class_of_its_seed():
