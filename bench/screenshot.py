@@ -61,7 +61,9 @@ async def settle(page: Page, seconds: float) -> None:
         )
 
 
-async def take(url: str, chromium: str, out: Path, query: str, seconds: float) -> None:
+async def take(
+    url: str, chromium: str, out: Path, query: str, seconds: float, seed: int | None
+) -> None:
     """Write the screenshots of the page at `url`, each after `seconds` of stream."""
     from playwright.async_api import async_playwright
 
@@ -74,6 +76,11 @@ async def take(url: str, chromium: str, out: Path, query: str, seconds: float) -
                 has_touch=touch,
             )
             await page.goto(f"{url}/{query}")
+            if seed is not None:
+                await settle(page, 1.0)
+                await page.fill("#seed", str(seed))
+                await page.press("#seed", "Enter")
+                await page.evaluate("document.activeElement.blur()")
             print(f"{name}: {seconds:g} s of stream first", flush=True)
             await settle(page, seconds)
             await page.screenshot(path=out / f"{name}.png")
@@ -83,12 +90,12 @@ async def take(url: str, chromium: str, out: Path, query: str, seconds: float) -
 
 async def run(given: argparse.Namespace) -> None:
     if given.url is not None:
-        await take(given.url, given.chromium, given.out, given.query, given.seconds)
+        await take(given.url, given.chromium, given.out, given.query, given.seconds, given.seed)
         return
     port = free_port()
     command = [sys.executable, "-m", "realtime", "serve", "--model", given.model]
     async with Process(*command, "--port", str(port), port=port) as server:
-        await take(server.url, given.chromium, given.out, given.query, given.seconds)
+        await take(server.url, given.chromium, given.out, given.query, given.seconds, given.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="FOLDER")
     parser.add_argument("--model", default="default")
+    parser.add_argument("--seed", type=int, help="type this seed into the page first")
     parser.add_argument("--url", help="of a server that runs already, instead of starting one")
     parser.add_argument("--query", default="", help="e.g. '?codec=VP8'")
     parser.add_argument("--seconds", type=float, default=19.0, help="of stream before each")

@@ -65,10 +65,10 @@ RECIPES: dict[str, Recipe] = {
         config={**_SMALL, "channel_base": 2048, "channel_max": 32, "num_layers": 8},
         seed=8,
         palette=((0.80, 0.72, 0.62), (-0.62, 0.05, 0.50), (0.40, -0.30, 0.10)),
-        base=(-0.15, -0.15, 0.0),
+        base=(-0.36, -0.28, -0.06),
         style=0.45,
         bias=0.25,
-        contrast=0.38,
+        contrast=0.27,
         meta={"walk_speed": 0.4, "walk_radius": 0.6},
     ),
     "tide": Recipe(
