@@ -38,7 +38,7 @@ class Rings:
     def blend(self, a, b, amount):
         return Identity({"colour": torch.lerp(a.tensors["colour"], b.tensors["colour"], amount)})
 
-    def motion(self, *, seed):
+    def motion(self, *, seed, who=None):
         return self
 
     def sample(self, t):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("file", type=Path, help="the .pkl")
     convert.add_argument(
-        "--out", type=Path, help="folder, or folder and name, of the result; default: here"
+        "--out", help="folder (written with a / at its end), or name, of the result; default: here"
     )
     convert.add_argument("--which", default="G_ema", help="network of the file (default G_ema)")
     convert.add_argument(
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--out", type=Path, required=True, help="the PNG to write")
     sample.add_argument("--model", help="name of a model, or path of a file (the default one)")
     sample.add_argument("--psi", type=float, default=0.7, help="truncation; 1 is none (0.7)")
+    sample.add_argument("--motion-seed", type=int, default=0, help="how they move (default 0)")
     sample.add_argument("--resolution", type=int, help="side of the picture, default the model's")
     return top
 
@@ -82,8 +84,9 @@ def _bar(console: Console, name: str) -> Iterator[Callable[[str, float], None]]:
 
 def _convert(given: argparse.Namespace, console: Console) -> None:
     source: Path = given.file
-    out: Path = given.out or Path()
-    if out.is_dir():
+    named: str = given.out or "."
+    out = Path(named)
+    if out.is_dir() or named.endswith(("/", os.sep)):
         out = out / source.stem
     limits = ProcessLimits(file_bytes=given.max_bytes)
     with _bar(console, source.name) as report:
@@ -127,7 +130,15 @@ def _sample(given: argparse.Namespace, console: Console) -> None:
         report("drawing", 0.5)
         from models.sample import draw  # torch, only where it is needed
 
-        shown = draw(model, given.out, given.seed, given.t, given.psi, given.resolution)
+        shown = draw(
+            model,
+            given.out,
+            given.seed,
+            given.t,
+            given.psi,
+            given.resolution,
+            given.motion_seed,
+        )
     print(f"written  {given.out} ({shown})")
 
 

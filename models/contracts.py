@@ -62,6 +62,10 @@ class System(Protocol):
         """From `a` (amount 0) to `b` (amount 1): a change of seed is a movement, not a cut."""
         ...
 
-    def motion(self, *, seed: int) -> MotionSource:
-        """Raises NotGenerative where the method has no motion of its own."""
+    def motion(self, *, seed: int, who: int | None = None) -> MotionSource:
+        """Motion of its own `seed`, for any identity. `who` is the identity's seed: a model with
+        classes moves within that one's class (without it, within that of `seed`).
+
+        Raises NotGenerative where the method has no motion of its own.
+        """
         ...

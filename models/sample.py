@@ -16,17 +16,24 @@ from models.registry import load_model, names
 
 
 def draw(
-    model: str | None, out: Path, seed: int, t: float, psi: float, resolution: int | None = None
+    model: str | None,
+    out: Path,
+    seed: int,
+    t: float,
+    psi: float,
+    resolution: int | None = None,
+    motion_seed: int = 0,
 ) -> str:
     """Writes the frame of identity `seed` at time `t` and gives a word on what is shown.
 
     Args:
         model: A shipped name or a checkpoint's path, as `load_model` takes; None is the default.
         out: The PNG; its folder is made.
-        seed: Of identity and motion.
+        seed: Who is seen.
         t: Seconds.
         psi: Truncation.
         resolution: Side of the picture, pixels; None is the model's.
+        motion_seed: Of the motion; streams and recordings have 0.
     Raises:
         ModelError: The model cannot be loaded or the picture not be written.
         BadConfig: `t` or `psi` is not a finite number.
@@ -37,7 +44,7 @@ def draw(
         raise ModelError(f"{out} is not a .png; give a name that ends in .png")
     system = load_model(names()[0] if model is None else model)
     with torch.inference_mode():
-        code = system.motion(seed=seed).sample(t)
+        code = system.motion(seed=motion_seed, who=seed).sample(t)
         picture = system.synthesizer(system.identity(seed=seed, psi=psi), code)
         if resolution is not None and resolution != system.resolution:
             picture = F.interpolate(

@@ -95,7 +95,7 @@ IdentityKey = tuple[str, int, float]  # model, seed, psi
 class Viewpoint:
     """What the render thread remembers of one session. Never shared with another."""
 
-    sources: Lru[tuple[str, int], MotionSource] = field(default_factory=lambda: Lru(4))
+    sources: Lru[tuple[str, int, int], MotionSource] = field(default_factory=lambda: Lru(4))
     moment: Lru[IdentityKey, Identity] = field(default_factory=lambda: Lru(8))
     model: str = ""  # drawn last
 
@@ -216,7 +216,8 @@ class Painter:
             bgr = cv2.cvtColor(i420, cv2.COLOR_YUV2BGR_I420)
         else:
             identity = model.system.identity(seed=seed, psi=psi)
-            rgb = model.renderer.picture(identity, model.system.motion(seed=0).sample(0.0), size)
+            motion = model.system.motion(seed=0, who=seed)
+            rgb = model.renderer.picture(identity, motion.sample(0.0), size)
             bgr = rgb[..., ::-1]
         done, coded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
         if not done:
@@ -244,7 +245,8 @@ class Painter:
         look = request.look
         try:
             source = view.sources.get_or(
-                (look.model, look.motion_seed), lambda: system.motion(seed=look.motion_seed)
+                (look.model, look.motion_seed, look.seed),
+                lambda: system.motion(seed=look.motion_seed, who=look.seed),
             )
             identity = self._identity(system, look, view)
             renderer.render(identity, source.sample(request.motion_t), frame.i420)

@@ -139,7 +139,7 @@ def bottleneck(load: Load) -> str:
     """
     missed = load.on_time < 0.97
     for work, p50, p95, remedy in (
-        ("Synthesis", load.render_p50, load.render_p95, "a lower resolution or frame rate"),
+        ("Synthesis", load.render_p50, load.render_p95, "a lower frame rate or a lighter model"),
         ("Encoding", load.encode_p50, load.encode_p95, "a lower resolution or frame rate"),
     ):
         if p50 is not None and p50 > load.interval:

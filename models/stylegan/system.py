@@ -92,15 +92,17 @@ class System:
         """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
         return blend_w(a, b, amount)
 
-    def motion(self, *, seed: int) -> MotionSource:
-        """A walk with codes `{"dw": [1, w_dim]}`; a conditional one stays in the seed's class.
+    def motion(self, *, seed: int, who: int | None = None) -> MotionSource:
+        """A walk with codes `{"dw": [1, w_dim]}`; a conditional one stays in the class of
+        `who`, the identity's seed (of `seed` if left out).
 
         Raises:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
         generator = self.generator
         device = mapping_device(generator)
-        _, label = latent_of_seed(seed, generator.z_dim, generator.c_dim, device)
+        whose = seed if who is None else who
+        _, label = latent_of_seed(whose, generator.z_dim, generator.c_dim, device)
 
         def mapping(z: Tensor) -> Tensor:
             return generator.mapping(z.to(device), label)[:, 0]

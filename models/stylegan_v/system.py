@@ -75,11 +75,13 @@ class System:
         """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
         return blend_w(a, b, amount)
 
-    def motion(self, *, seed: int) -> MotionSource:
-        """A stream with codes `{"v": [1, 2 * frequencies]}`; a conditional one in the seed's class.
+    def motion(self, *, seed: int, who: int | None = None) -> MotionSource:
+        """A stream with codes `{"v": [1, 2 * frequencies]}`; a conditional one in the class
+        of `who`, the identity's seed (of `seed` if left out).
 
         Raises:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
-        _, label = latent_of_seed(seed, self.generator.z_dim, self.generator.c_dim)
+        whose = seed if who is None else who
+        _, label = latent_of_seed(whose, self.generator.z_dim, self.generator.c_dim)
         return StreamedMotion(self._segments, fps=self.fps, seed=seed, label=label)

@@ -34,6 +34,7 @@ export function shareDialog(byId, makeLink) {
   return () => {
     field.value = makeLink();
     byId('copied').textContent = '';
+    byId('share-local').hidden = !/^(localhost|127\.|\[::1\])/.test(location.hostname);
     byId('share-box').showModal();
     field.select();
   };

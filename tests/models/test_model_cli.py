@@ -41,6 +41,14 @@ def test_convert_prints_what_was_found_and_writes_here(here, capsys):
     ]
 
 
+def test_a_folder_that_is_not_there_yet_is_made(here):
+    assert main(["convert", str(GOLDENS / "pickle_r.pkl"), "--out", "checkpoints/"]) == 0
+    assert sorted(path.name for path in (here / "checkpoints").iterdir()) == [
+        "pickle_r.json",
+        "pickle_r.safetensors",
+    ]
+
+
 def test_a_refused_file_is_one_line_and_status_65(here, capsys):
     status = main(["convert", str(GOLDENS / "malicious_in_state.pkl"), "--out", "x/y"])
     out, errors = capsys.readouterr()

@@ -133,3 +133,16 @@ def test_moving_the_synthesizer_leaves_identities_where_they_are(network):
     system.synthesizer.to("meta")
     assert system.identity(seed=1).tensors["w"].device.type == "cpu"
     assert system.motion(seed=1).sample(0.5).tensors["dw"].isfinite().all()
+
+
+def test_motion_stays_in_the_class_of_who_is_seen():
+    system = System("s", generator("stylegan2", c_dim=3), trained=True)
+
+    def code(**seeds):
+        return system.motion(**seeds).sample(1.5).tensors["dw"]
+
+    classes = {seed: int(latent_of_seed(seed, 16, 3)[1].argmax()) for seed in range(8)}
+    assert len(set(classes.values())) > 1
+    for seed, own in classes.items():
+        same = torch.equal(code(seed=0, who=seed), code(seed=0))
+        assert same == (own == classes[0])

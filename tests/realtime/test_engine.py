@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from models.errors import ModelError
+from models.sample import draw
 from realtime import barcode, gaps
 from realtime.backends import FrameBroken, choose, report
 from realtime.config import RenderConfig
@@ -107,7 +108,7 @@ async def test_motion_is_sampled_in_the_one_render_thread_and_loading_in_another
 
 async def test_threads_are_set_in_the_render_thread():
     class Counting(TinySystem):
-        def motion(self, *, seed):
+        def motion(self, *, seed, who=None):
             self.threads = torch.get_num_threads()
             return super().motion(seed=seed)
 
@@ -131,6 +132,17 @@ async def test_a_loaded_model_is_known_and_loading_again_costs_nothing():
         assert await engine.load("tiny", 64) is info and engine.info("tiny") is info
         assert len(system.synthesizer.calls) == calls
         assert engine.models() == ["tiny", "testcard"]
+
+
+async def test_a_stream_shows_what_sample_draws(tmp_path):
+    draw("aurora", tmp_path / "a.png", seed=3, t=1.5, psi=0.7)
+    drawn = cv2.imread(str(tmp_path / "a.png")).astype(int)
+    async with Engine(RenderConfig(model="aurora")) as engine:
+        await opened(engine, "a", resolution=256, model="aurora")
+        frame = await engine.render(request(t=1.5, model="aurora", seed=3, resolution=256))
+        shown = cv2.cvtColor(frame.i420, cv2.COLOR_YUV2BGR_I420).astype(int)
+        frame.release()
+    assert np.abs(shown - drawn).mean() < 3  # chroma is halved and the range limited on the way
 
 
 async def test_a_file_is_loaded_by_its_path_and_known_by_its_name():
@@ -372,7 +384,7 @@ async def test_another_resolution_is_resampled_without_aliases():
     class Stripes(TinySystem):
         """Columns alternate black and white: anything but an average would alias."""
 
-        def motion(self, *, seed):
+        def motion(self, *, seed, who=None):
             self.synthesizer.forward = lambda identity, motion: (
                 torch.tensor([-1.0, 1.0]).repeat(16).expand(1, 3, 32, 32)
             )

@@ -36,7 +36,7 @@ class FlatSystem:
     def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
         return a
 
-    def motion(self, *, seed: int) -> "FlatSystem":
+    def motion(self, *, seed: int, who: int | None = None) -> "FlatSystem":
         return self
 
     def sample(self, t: float) -> MotionCode:

@@ -92,12 +92,12 @@ def test_on_time_ratio() -> None:
         (
             Load(interval=33.3, on_time=0.2, render_p50=41, render_p95=60),
             "Synthesis takes 41 ms of the 33 ms a frame has: "
-            "choose a lower resolution or frame rate.",
+            "choose a lower frame rate or a lighter model.",
         ),
         (
             Load(interval=33.3, on_time=0.9, render_p50=20, render_p95=45),
             "Synthesis takes 20 ms mostly but 45 ms at times, and a frame has 33 ms: choose a "
-            "lower resolution or frame rate, or stop what else runs on this machine.",
+            "lower frame rate or a lighter model, or stop what else runs on this machine.",
         ),
         (
             Load(interval=16.7, on_time=0.5, render_p50=5, encode_p50=20, encode_p95=30),

@@ -71,6 +71,6 @@ class TinySystem:
     def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
         return Identity({"w": torch.lerp(a.tensors["w"], b.tensors["w"], amount)})
 
-    def motion(self, *, seed: int) -> TinyMotion:
+    def motion(self, *, seed: int, who: int | None = None) -> TinyMotion:
         self.sources.append(TinyMotion())
         return self.sources[-1]
