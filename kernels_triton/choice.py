@@ -1,9 +1,9 @@
 """Which implementation of an op runs.
 
 `reference` is the definition: plain torch, slow and obvious. `torch` is plain torch rearranged for
-speed, tested against the reference. `auto` takes the fastest there is: on a CPU that may be a
-compiled kernel, which knows no gradient and which no tracer can look into, so it asks
-`needs_gradient` and `watched` first.
+speed, tested against the reference. `triton` is a Triton kernel, or an error. `auto` takes the
+fastest there is: on a CPU that may be a compiled kernel, on CUDA a Triton one. Compiled kernels know
+no gradient and no tracer can look into them, so `needs_gradient` and `watched` are asked first.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-IMPLEMENTATIONS = ("auto", "torch", "reference")
+IMPLEMENTATIONS = ("auto", "triton", "torch", "reference")
 
 _wanted: ContextVar[str] = ContextVar("kernels_triton_implementation", default="auto")
 
@@ -25,7 +27,7 @@ def implementation(name: str) -> Iterator[None]:
     """All ops called inside the block, by this thread or task, run the named implementation.
 
     Args:
-        name: "auto", "torch" or "reference".
+        name: One of IMPLEMENTATIONS.
     Raises:
         ValueError: there is no such implementation.
     """
@@ -62,3 +64,24 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
     values.
     """
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+@lru_cache
+def triton_installed() -> bool:
+    """Whether there is a Triton to import; imports nothing."""
+    return find_spec("triton") is not None
+
+
+def fused_way(x: Tensor, *others: Tensor | None) -> str:
+    """How a fused op is to be computed: "triton", "cpu" or "reference".
+
+    "cpu" is a wish: the op falls back to its reference where no compiled kernel takes the case.
+    """
+    wanted = _wanted.get()
+    if wanted == "triton":
+        return "triton"
+    if wanted != "auto" or needs_gradient(x, *others) or watched(x):
+        return "reference"
+    if x.device.type == "cuda":
+        return "triton" if triton_installed() else "reference"
+    return "cpu" if x.device.type == "cpu" else "reference"

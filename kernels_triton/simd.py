@@ -1,5 +1,8 @@
 """A 16-lane float32 vector for numba: load, store, splat, multiply-add, minimum, maximum.
 
+Memory holds float32, or bfloat16 as uint16 (numba knows no bfloat16): loads widen, stores round to
+nearest even.
+
 numba's auto-vectoriser gives up on register-streaming loops (index wrap-around checks), so the CPU
 kernels name their vectors. LLVM legalises <16 x float> to one AVX-512, two AVX2 or four NEON
 registers.
@@ -16,6 +19,8 @@ from numba.extending import intrinsic, models, register_model
 
 LANES = 16
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_HALVES = ir.VectorType(ir.IntType(16), LANES)
+_WORDS = ir.VectorType(ir.IntType(32), LANES)
 _LANE_0 = ir.Constant(ir.IntType(32), 0)
 
 
@@ -35,34 +40,60 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, _FLOATS)
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, offset: Any, memory: Any) -> Any:
     data = context.make_array(kind)(context, builder, array).data
     address = builder.gep(data, [offset], inbounds=True)
-    return builder.bitcast(address, _FLOATS.as_pointer())
+    return builder.bitcast(address, memory.as_pointer())
+
+
+def _words(value: int) -> Any:
+    return ir.Constant(_WORDS, [value] * LANES)
 
 
 @intrinsic
 def vload(typing_context: Any, array: Any, offset: Any) -> Any:
-    """16 consecutive float32 of a contiguous 1-D array, from element `offset`; no bounds check."""
+    """16 consecutive elements of a contiguous 1-D array, from element `offset`; no bounds check.
+
+    The array is float32, or uint16 that is bfloat16.
+    """
+    narrow = array.dtype == types.uint16
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        value = builder.load(_pointer(context, builder, array, values[0], values[1]))
-        value.align = 4
-        return value
+        memory = _HALVES if narrow else _FLOATS
+        value = builder.load(_pointer(context, builder, array, values[0], values[1], memory))
+        value.align = 2 if narrow else 4
+        if not narrow:
+            return value
+        return builder.bitcast(builder.shl(builder.zext(value, _WORDS), _words(16)), _FLOATS)
 
     return f32x16(array, types.intp), generate
 
 
 @intrinsic
 def vstore(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write 16 consecutive float32 at element `offset`; no bounds check."""
+    """Write 16 consecutive elements at element `offset`; no bounds check. See `vload`."""
+    narrow = array.dtype == types.uint16
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        address = _pointer(context, builder, array, values[0], values[1])
-        builder.store(values[2], address).align = 4
+        memory = _HALVES if narrow else _FLOATS
+        address = _pointer(context, builder, array, values[0], values[1], memory)
+        if narrow:
+            builder.store(_rounded(builder, values[2]), address).align = 2
+        else:
+            builder.store(values[2], address).align = 4
         return context.get_dummy_value()
 
     return types.void(array, types.intp, f32x16), generate
+
+
+def _rounded(builder: Any, value: Any) -> Any:
+    """float32 to bfloat16, nearest even; NaN stays NaN."""
+    word = builder.bitcast(value, _WORDS)
+    odd = builder.and_(builder.lshr(word, _words(16)), _words(1))
+    nearest = builder.lshr(builder.add(word, builder.add(odd, _words(0x7FFF))), _words(16))
+    quiet = builder.or_(builder.lshr(word, _words(16)), _words(0x40))
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.trunc(builder.select(is_nan, quiet, nearest), _HALVES)
 
 
 @intrinsic

@@ -1,3 +1,11 @@
 from kernels_triton.modulated_conv.op import modulated_conv2d, modulated_conv2d_resample
+from kernels_triton.modulated_conv.packed import PackedConv, own_kernel, packed_conv2d, padded
 
-__all__ = ["modulated_conv2d", "modulated_conv2d_resample"]
+__all__ = [
+    "PackedConv",
+    "modulated_conv2d",
+    "modulated_conv2d_resample",
+    "own_kernel",
+    "packed_conv2d",
+    "padded",
+]

@@ -1,3 +1,3 @@
-from kernels_triton.rgb_to_i420.op import rgb_to_i420
+from kernels_triton.rgb_to_i420.op import image_to_i420, rgb_to_i420
 
-__all__ = ["rgb_to_i420"]
+__all__ = ["image_to_i420", "rgb_to_i420"]

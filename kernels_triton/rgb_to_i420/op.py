@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels_triton.choice import fused_way
 from kernels_triton.rgb_to_i420 import reference
 
 
@@ -35,3 +36,41 @@ def rgb_to_i420(rgb: Tensor, *, out: Tensor | None = None) -> Tensor:
             f"out must be uint8 {[n, height * 3 // 2, width]}, not {out.dtype} {list(out.shape)}"
         )
     return out.copy_(i420)
+
+
+def image_to_i420(image: Tensor, *, out: Tensor, broken: Tensor | None = None) -> Tensor:
+    """`rgb_to_i420` of a channels-last picture.
+
+    Args:
+        image: [N, H, W, 3] float32, contiguous; H and W even.
+        out: [N, H*3//2, W] uint8 to write into, contiguous.
+        broken: [N] int32: set to 1 where a picture holds NaN or infinity; else left as it is. A
+            broken picture's bytes are arbitrary.
+    Returns:
+        `out`.
+    Raises:
+        ValueError: Shapes or layouts do not fit.
+    """
+    n, height, width = image.shape[:3]
+    fits = image.ndim == 4 and image.shape[3] == 3 and image.dtype == torch.float32
+    if not fits or height % 2 or width % 2 or not image.is_contiguous():
+        raise ValueError(
+            f"image must be contiguous float32 [N, H, W, 3] with even sides, not {image.dtype} "
+            f"{list(image.shape)}"
+        )
+    if out.shape != (n, height * 3 // 2, width) or out.dtype != torch.uint8:
+        raise ValueError(
+            f"out must be uint8 {[n, height * 3 // 2, width]}, not {out.dtype} {list(out.shape)}"
+        )
+    if not out.is_contiguous():
+        raise ValueError(f"out must be contiguous, not strided {out.stride()}")
+    way = fused_way(image)
+    if way == "triton":
+        from kernels_triton.rgb_to_i420 import kernel
+
+        return kernel.image_to_i420(image, out, broken)
+    if way == "cpu":
+        from kernels_triton.rgb_to_i420 import simd_cpu
+
+        return simd_cpu.image_to_i420(image, out, broken)
+    return reference.image_to_i420(image, out, broken)

@@ -22,3 +22,10 @@ def rgb_to_i420(rgb: Tensor) -> Tensor:
         plane = row[0] * r + row[1] * g + row[2] * b + offset
         planes.append((plane + 0.5).floor().to(torch.uint8).flatten(1))
     return torch.cat(planes, dim=1).reshape(n, height * 3 // 2, width)
+
+
+def image_to_i420(image: Tensor, out: Tensor, broken: Tensor | None) -> Tensor:
+    """See `kernels_triton.rgb_to_i420.image_to_i420`; arguments are already checked here."""
+    if broken is not None:
+        broken.masked_fill_(~torch.isfinite(image.flatten(1).sum(1)), 1)
+    return out.copy_(rgb_to_i420(image.permute(0, 3, 1, 2).nan_to_num()))

@@ -6,8 +6,11 @@ al., NeurIPS 2021).
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kernels_triton.bias_act.epilogue import Epilogue
 
 
 def upfirdn2d(
@@ -44,3 +47,21 @@ def upfirdn2d(
     x = x * gain
 
     return x[:, :, ::down_y, ::down_x]
+
+
+def fir_bias_act(
+    x: Tensor,
+    taps: tuple[float, ...],
+    pad: int,
+    end: Epilogue,
+    scale_in: Tensor | None,
+    scale_out: Tensor | None,
+) -> Tensor:
+    """See `kernels_triton.upfirdn2d.fir_bias_act`. Computed in float32, or in float64 where x is
+    that.
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    y = x.to(wide).permute(0, 3, 1, 2)
+    y = upfirdn2d(y, y.new_tensor(taps), (1, 1), (1, 1), (pad, pad, pad, pad), True, 1.0)
+    y = end.apply(y.permute(0, 2, 3, 1), scale_in)
+    return y if scale_out is None else y * scale_out.to(wide)[:, None, None]
