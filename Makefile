@@ -17,6 +17,9 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 # pip says nothing while it unpacks, which is the longest part: a line every 15 s shows that it lives.
+# Kernels are tested without a GPU too: interpreted, and compiled ahead of time. A CUDA build of torch brings
+# its own Triton; beside a CPU build comes the one that the recorded figures were made with.
+TRITON := triton==3.6.0
 PIP_INSTALL = (while sleep 15 >/dev/null 2>&1; do echo "      ... still installing, $$SECONDS s"; done) & beat=$$!; \
 	trap "kill $$beat 2>/dev/null || true" EXIT; \
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt
@@ -51,6 +54,7 @@ $(VENV)/installed-run: $(MANIFEST) | $(PY)
 $(VENV)/installed-dev: $(MANIFEST) | $(PY)
 	@echo "[2/2] installing Stylewire and what its tests need (PyTorch is the large part; one to five minutes, once)"
 	@$(PIP_INSTALL) -e '.[dev]'
+	@$(PY) -c 'import triton' 2>/dev/null || $(PIP_INSTALL) $(TRITON)
 	@touch $(VENV)/installed-run $@
 
 run: $(VENV)/installed-run

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
+
+# Without a GPU, Triton kernels run in Triton's interpreter. It asks before triton is first imported;
+# what compiles ahead of time does so in a process of its own.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @dataclass(frozen=True)

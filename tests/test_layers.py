@@ -22,7 +22,13 @@ SHARED_BY_SYSTEMS = {"backbones", "training", "metrics", "weights", "pickle_impo
 # Third-party packages and the only places that may import them. A new place is a decision: it is
 # added here, and docs/architecture.md says why.
 CONFINED = {
-    "triton": ["kernels_triton/*/kernel.py"],
+    "triton": [
+        "kernels_triton/*/kernel.py",
+        "kernels_triton/*/gluon_kernel.py",
+        "kernels_triton/aot.py",
+    ],
+    "cupy": ["kernels_triton/rgb_to_i420/cupy_cuda.py"],
+    "torch_tensorrt": ["realtime/backends/tensorrt.py"],
     "numba": [
         "kernels_triton/simd.py",
         "kernels_triton/*/simd_cpu.py",
@@ -47,9 +53,9 @@ CONFINED = {
 
 # What each layer may know beside the standard library, torch and numpy.
 KNOWN = {
-    "kernels_triton": {"numba", "llvmlite", "triton"},
+    "kernels_triton": {"numba", "llvmlite", "triton", "cupy"},
     "models": {"safetensors", "rich", "cv2"},
-    "realtime": {"numba", "aiohttp", "av", "aiortc", "cv2", "rich"},
+    "realtime": {"numba", "aiohttp", "av", "aiortc", "cv2", "rich", "torch_tensorrt"},
 }
 
 
@@ -184,7 +190,7 @@ def test_a_forbidden_import_is_seen(where: str, text: str, check) -> None:  # ty
 
 
 # Files that exist for an optional or slow package, imported on demand.
-OPTIONAL = {"kernel", "tensorrt", "cupy_cuda", "numba_cpu", "simd", "simd_cpu"}
+OPTIONAL = {"kernel", "gluon_kernel", "tensorrt", "cupy_cuda", "numba_cpu", "simd", "simd_cpu"}
 
 
 def module_names(*folders: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""bias_act_torgb: what follows StyleGAN2's last convolution of a resolution, and the picture so far."""
+"""bias_act_torgb: what follows StyleGAN2's last convolution of a resolution, and the picture."""
 
 from __future__ import annotations
 

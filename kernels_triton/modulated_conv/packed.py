@@ -1,4 +1,4 @@
-"""packed_conv2d: a convolution whose weight is fixed, packed once; modulation is left to activations.
+"""packed_conv2d: a convolution whose weight is packed once; activations are modulated instead.
 
 A style scales input channels, so whoever writes the input applies it; a demodulation factor scales
 output channels, so whoever touches the output next applies it: `packed_conv2d` itself where that is

@@ -1,7 +1,7 @@
 """style_scales: the styles of all layers as one product, and their demodulation factors as another.
 
 What an identity contributes is constant and comes in as `base`; per frame only the motion's part is
-computed. Activations are multiplied by `scale`, convolution outputs by `demod`; no weight is touched.
+computed. Activations are multiplied by `scale`, convolution outputs by `demod`, weights by nothing.
 """
 
 from __future__ import annotations
