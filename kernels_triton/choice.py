@@ -3,7 +3,7 @@
 `reference` is the definition: plain torch, slow and obvious. `torch` is plain torch rearranged for
 speed, tested against the reference. `triton` is a Triton kernel, or an error. `auto` takes the
 fastest there is: on a CPU that may be a compiled kernel, on CUDA a Triton one. Compiled kernels
-know no gradient and no tracer can look into them, so `needs_gradient` and `watched` are asked first.
+know no gradient and no tracer looks into them, so `needs_gradient` and `watched` are asked first.
 """
 
 from __future__ import annotations

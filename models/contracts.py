@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+
+from models.errors import CannotFuse
+
+if TYPE_CHECKING:
+    from models.fused import Packed
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,15 @@ class Synthesizer(nn.Module):
     def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
         """Image [N, 3, H, W], RGB, nominally in [-1, 1]."""
         raise NotImplementedError
+
+    def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
+        """The same for inference alone, see `models.fused.pack`; a synthesizer offers it if its
+        network can.
+
+        Raises:
+            CannotFuse: It cannot, and why.
+        """
+        raise CannotFuse(f"{type(self).__name__} has no packed form; run it as it is")
 
 
 @runtime_checkable

@@ -35,3 +35,7 @@ class NotGenerative(ModelError):
 
 class NotDrivable(ModelError):
     """The method cannot be driven by captured frames."""
+
+
+class CannotFuse(ModelError):
+    """A network has a part that the fused ops do not cover; it can still be run as it is."""

@@ -21,7 +21,7 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 
-# Without a GPU, Triton kernels run in Triton's interpreter. It asks before triton is first imported;
+# Without a GPU, Triton kernels run in its interpreter. It asks before triton is first imported;
 # what compiles ahead of time does so in a process of its own.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"

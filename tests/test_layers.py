@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("kernels_triton", "models", "realtime")  # each may import those before it
 OUTERMOST = ("bench", "examples", "tests")  # imported by none of LAYERS
-SHARED_BY_SYSTEMS = {"backbones", "training", "metrics", "weights", "pickle_import"}
+SHARED_BY_SYSTEMS = {"backbones", "fused", "training", "metrics", "weights", "pickle_import"}
 
 # Third-party packages and the only places that may import them. A new place is a decision: it is
 # added here, and docs/architecture.md says why.

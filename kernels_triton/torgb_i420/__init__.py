@@ -1,3 +1,3 @@
-from kernels_triton.torgb_i420.op import torgb, torgb_i420
+from kernels_triton.torgb_i420.op import ToRgb, torgb, torgb_i420
 
-__all__ = ["torgb", "torgb_i420"]
+__all__ = ["ToRgb", "torgb", "torgb_i420"]

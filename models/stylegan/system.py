@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
+from models.backbones.stylegan2 import SynthesisNetwork as Stylegan2
+from models.backbones.stylegan3 import SynthesisNetwork as Stylegan3
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
-from models.errors import BadConfig
+from models.errors import BadConfig, CannotFuse
 from models.latents import (
     blend_w,
     identity_of_seed,
@@ -16,6 +19,9 @@ from models.latents import (
     require_average,
 )
 from models.walk import Walk
+
+if TYPE_CHECKING:
+    from models.fused import Packed
 
 WALK_SPEED = 0.5  # knots per second
 WALK_RADIUS = 0.5  # spread of the walk in units of the spread of w
@@ -38,6 +44,29 @@ class WalkSynthesizer(Synthesizer):
     def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
         """`w` [N, num_ws, w_dim] and `dw` [N or 1, w_dim] to pictures [N, 3, R, R]."""
         return self.synthesis(identity.tensors["w"] + motion.tensors["dw"][:, None])
+
+    def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
+        """See `models.fused.pack`."""
+        from models.fused import stylegan2, stylegan3  # on demand: only who draws needs them
+
+        network = self.synthesis
+        if isinstance(network, Stylegan3):
+            return stylegan3.pack(network, device, dtype)
+        if not isinstance(network, Stylegan2):
+            raise CannotFuse(f"{type(network).__name__} is neither StyleGAN2 nor StyleGAN3")
+        first = network.blocks()[0]
+        return stylegan2.pack(
+            network.blocks(),
+            first.const,
+            motion="dw",
+            motion_dim=network.w_dim,
+            tiled=False,
+            condition="sum_w",
+            rows=network.num_ws,
+            w_dim=network.w_dim,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class System:

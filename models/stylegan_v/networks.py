@@ -153,6 +153,15 @@ class SynthesisNetwork(nn.Module):
         """From 4x4 upwards."""
         return [getattr(self, f"b{resolution}") for resolution in self.block_resolutions]
 
+    def start(self) -> tuple[Tensor, bool]:
+        """The constant [C, 4, 4] that synthesis starts from, and whether the motion code is tiled
+        beside it.
+        """
+        source = cast(InputBlock, self._modules["b4"]).input.input
+        if isinstance(source, TemporalInput):
+            return source.const[0], True
+        return cast(Tensor, source), False
+
     def forward(
         self,
         ws: Tensor,

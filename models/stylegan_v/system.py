@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
@@ -12,6 +13,9 @@ from models.latents import blend_w, identity_of_seed, latent_of_seed, require_av
 from models.stylegan_v.motion import SegmentEncoder, StreamedMotion
 from models.stylegan_v.motion_encoder import MotionEncoder
 from models.stylegan_v.networks import Generator
+
+if TYPE_CHECKING:
+    from models.fused import Packed
 
 MOST_FPS = 1000.0  # of any training data
 
@@ -30,6 +34,25 @@ class FrameSynthesizer(Synthesizer):
     def forward(self, identity: Identity, motion: MotionCode) -> Tensor:
         """`w` [B, num_ws, w_dim] and `v` [B * F, 2 * frequencies] to frames [B * F, 3, R, R]."""
         return self.synthesis(identity.tensors["w"], motion_v=motion.tensors["v"])
+
+    def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
+        """See `models.fused.pack`."""
+        from models.fused import stylegan2  # on demand: only who draws needs it
+
+        network = self.synthesis
+        constant, tiled = network.start()
+        return stylegan2.pack(
+            network.blocks(),
+            constant,
+            motion="v",
+            motion_dim=network.motion_dim,
+            tiled=tiled,
+            condition=network.condition,
+            rows=network.num_ws,
+            w_dim=network.w_dim,
+            device=device,
+            dtype=dtype,
+        )
 
 
 class System:
