@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models import checkpoint
 from models.contracts import System
+from models.presets import CPU_DEFAULT
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "aurora"
@@ -62,7 +63,7 @@ _SMALL: dict[str, Any] = {
 RECIPES: dict[str, Recipe] = {
     "aurora": Recipe(
         family="stylegan3",
-        config={**_SMALL, "channel_base": 2048, "channel_max": 32, "num_layers": 8},
+        config=CPU_DEFAULT,
         seed=8,
         palette=((0.80, 0.72, 0.62), (-0.62, 0.05, 0.50), (0.40, -0.30, 0.10)),
         base=(-0.36, -0.28, -0.06),
