@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from models.errors import BadConfig, ModelError
 from realtime.config import (
     CODECS,
+    PRECISIONS,
     RESOLUTIONS,
     ConfigError,
     RenderConfig,
@@ -158,8 +159,18 @@ def _render_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--model", default=render.model, help="a shipped model, a checkpoint, or a published .pkl"
     )
-    sub.add_argument("--backend", default=render.backend, help="auto or cpu (auto)")
+    sub.add_argument(
+        "--backend",
+        default=render.backend,
+        help="auto, cuda-graph, triton, compile, tensorrt, eager or cpu (auto)",
+    )
     sub.add_argument("--device", default=render.device, help="auto, cpu, cuda:0 (auto)")
+    sub.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=render.precision,
+        help="of stored activations; auto: fp16 on CUDA, bf16 on a CPU made for it, else fp32",
+    )
     sub.add_argument("--threads", type=int, default=0, help="for drawing; 0 leaves one core free")
     sub.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: all")
 
@@ -294,6 +305,7 @@ def _render(given: argparse.Namespace) -> RenderConfig:
         path=path,
         backend=given.backend,
         device=given.device,
+        precision=given.precision,
         threads=given.threads,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 RESOLUTIONS = (64, 128, 256, 512, 1024)
 CODECS = ("H264", "VP8")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class ConfigError(ValueError):
@@ -42,12 +43,15 @@ class RenderConfig(_Strict):
     path: str = ""  # a checkpoint in our format; empty for a shipped model
     backend: str = "auto"
     device: str = "auto"
+    precision: str = "auto"  # of stored activations: fp16 on CUDA; bf16 on a CPU made for it
     threads: int = 0  # torch threads for synthesis; 0 leaves one core to the encoder
     slots: int = 4  # frame slots per session: one drawn, and one coded and one waiting per codec
 
     def __post_init__(self) -> None:
         _within(self, "threads", 0, 256)
         _within(self, "slots", 2, 8)
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision is {self.precision!r}; choose one of {PRECISIONS}.")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -22,22 +22,18 @@ from typing import Any, Self
 import torch
 
 from models.contracts import System
+from models.errors import ModelError
 from realtime.backends import Backend, FrameBroken, choose
 from realtime.config import RenderConfig
 from realtime.errors import RealtimeError, SessionClosed
+from realtime.flight import FrameJob
 from realtime.frame import Frame, FramePool
 from realtime.gaps import Gaps
 from realtime.loader import Loader
+from realtime.loading import TESTCARD, LoadedModel, ModelInfo, load_system, load_test_card
 from realtime.messages import RenderRequest
-from realtime.render_thread import (
-    TESTCARD,
-    LoadedModel,
-    ModelInfo,
-    Painter,
-    Viewpoint,
-    load_system,
-    load_test_card,
-)
+from realtime.painter import Painter, Viewpoint
+from realtime.render_thread import RenderThread
 from realtime.stats import Window
 from realtime.thumbnails import Thumbnails
 
@@ -71,6 +67,7 @@ class Engine:
         config: What is drawn, and with what.
         load: Builds a system from a name or path; the registry's by default.
         names: The models on offer; the registry's by default. The test card is always added.
+        backend: What draws; what `config` asks for by default.
     Raises:
         BackendUnavailable: On entering, if `config.backend` cannot run here.
     """
@@ -81,6 +78,7 @@ class Engine:
         *,
         load: Callable[[str], System] | None = None,
         names: Sequence[str] | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.config = config
         self.threads = config.threads or max(1, _cores() - 1)
@@ -90,6 +88,7 @@ class Engine:
             self._names.insert(0, config.model)
         if TESTCARD not in self._names:
             self._names.append(TESTCARD)
+        self._given_backend = backend
         self._painter = Painter()
         self._sessions: dict[str, _Session] = {}
         self._closed = True
@@ -100,9 +99,12 @@ class Engine:
         self._gaps = Gaps()
 
     async def __aenter__(self) -> Self:
-        self._backend: Backend = choose(self.config.backend, self.config.device)
-        self._render_pool = ThreadPoolExecutor(
-            1, "stylewire-render", torch.set_num_threads, (self.threads,)
+        config = self.config
+        self._backend: Backend = self._given_backend or choose(
+            config.backend, config.device, config.precision
+        )
+        self._render = RenderThread(
+            self._painter.paint, self._painter.most, lambda: torch.set_num_threads(self.threads)
         )
         self._loader: Loader[ModelInfo] = Loader(lambda: torch.set_num_threads(1))
         self._cards: Loader[ModelInfo] = Loader(lambda: None)
@@ -117,8 +119,7 @@ class Engine:
             await self.close(session)
         self._loader.close()
         self._cards.close()
-        freed = self._render_pool.submit(self._painter.clear)
-        self._render_pool.shutdown(wait=False)
+        freed = self._render.close(self._painter.clear)
         try:
             await asyncio.wait_for(asyncio.wrap_future(freed), CLOSE_TIMEOUT_S)
         except TimeoutError:
@@ -151,14 +152,17 @@ class Engine:
         self._check_open()
         with self._pinned_meanwhile(model):
             if model == TESTCARD:  # milliseconds per size, and not behind models that take seconds
-                job = self._cards.submit(str(resolution), lambda: self._load_card(resolution))
-            else:
-                known = self.info(model)
-                if known is not None:
-                    return known
+                card = self._cards.submit(str(resolution), lambda: self._load_card(resolution))
+                return await _shared(card)
+            known = self.info(model)
+            if known is None:
                 job = self._loader.submit(model, lambda: self._load(model, resolution))
-            # Shielded, since others may wait for it too.
-            return await asyncio.shield(asyncio.wrap_future(job))
+                known = await _shared(job)
+            if self._is_ready(model, resolution):
+                return known
+            # Loaded for another size, by this load or an earlier one.
+            more = f"{model} at {resolution}"
+            return await _shared(self._loader.submit(more, lambda: self._warm(model, resolution)))
 
     @contextmanager
     def _pinned_meanwhile(self, model: str) -> Iterator[None]:
@@ -179,8 +183,26 @@ class Engine:
         """In the loader thread."""
         loaded = load_system(model, self._system, self._backend, resolution, self._check_open)
         self._check_open()
-        self._render_pool.submit(self._adopt, loaded).result()
+        self._render.call(self._adopt, loaded).result()
         return loaded.info
+
+    def _is_ready(self, model: str, resolution: int) -> bool:
+        loaded = self._painter.loaded(model)
+        return loaded is None or loaded.renderer is None or loaded.renderer.ready(resolution)
+
+    def _warm(self, model: str, resolution: int) -> ModelInfo:
+        """In the loader thread: a loaded model for one more size."""
+        loaded = self._painter.loaded(model)
+        if loaded is None or loaded.renderer is None:
+            raise ModelError(f"model {model!r} was dropped while it was prepared; choose it again.")
+        loaded.renderer.warm(resolution)
+        self._check_open()
+        now = dataclasses.replace(
+            loaded.info, backend=loaded.renderer.backend, backend_why=loaded.renderer.why
+        )
+        if now != loaded.info:  # it could not go on as before
+            self._render.call(self._adopt, dataclasses.replace(loaded, info=now)).result()
+        return now
 
     def _load_card(self, resolution: int) -> ModelInfo:
         """In the thread of the test cards; again for each size."""
@@ -188,7 +210,7 @@ class Engine:
         self._check_open()
         known = self.info(TESTCARD)
         if known is None:
-            self._render_pool.submit(self._adopt, loaded).result()
+            self._render.call(self._adopt, loaded).result()
         return known or loaded.info
 
     def _system(self, model: str) -> System:
@@ -247,14 +269,16 @@ class Engine:
         if session is None:
             raise SessionClosed(f"session {request.session[:6]!r} is not open in the engine.")
         frame = self._slot(session, request)
+        job = FrameJob(request, frame, session.view)
         self._gaps.begun()
-        job = self._render_pool.submit(self._painter.paint, request, frame, session.view)
         try:
-            await asyncio.wrap_future(job)
+            self._render.draw(job)
+            await asyncio.wrap_future(job.future)
         except BaseException as error:
-            # The thread may still be drawing into the slot: it goes back when that has ended.
-            job.cancel()
-            job.add_done_callback(lambda _: frame.release())
+            # It may still be drawn into the slot, which goes back when that has ended.
+            if job.future.cancel():
+                self._render.forget(job)
+            job.future.add_done_callback(lambda _: frame.release())
             self._broken += isinstance(error, FrameBroken)
             raise
         finally:
@@ -302,7 +326,7 @@ class Engine:
         self, model: str, seed: int, psi: float, size: int
     ) -> tuple[bytes, int]:
         self._check_open()
-        job = self._render_pool.submit(self._painter.thumbnail, model, seed, psi, size)
+        job = self._render.call(self._painter.thumbnail, model, seed, psi, size)
         return await asyncio.wrap_future(job)
 
     def stats(self) -> dict[str, Any]:
@@ -317,6 +341,7 @@ class Engine:
             "no_slot": self._no_slot,
             "in_flight": self._gaps.in_flight,
             "render_ms": self._render_ms.summary(),
+            "batches": self._render.batches,
             "sessions": len(self._sessions),
             "slots": sum(pool.slots for pool in pools),
             "slots_free": sum(pool.free for pool in pools),
@@ -328,6 +353,11 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise SessionClosed("the engine is closed.")
+
+
+async def _shared(job: Future[ModelInfo]) -> ModelInfo:
+    """Shielded, since others may wait for it too."""
+    return await asyncio.shield(asyncio.wrap_future(job))
 
 
 def _registry_load(name: str) -> System:

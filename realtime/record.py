@@ -14,8 +14,8 @@ from realtime.config import ConfigError, RenderConfig
 from realtime.controls import ControlError, Controls, Limits, LiveControls, parse_change
 from realtime.engine import Engine
 from realtime.frame import Frame
+from realtime.loading import ModelInfo
 from realtime.messages import RenderRequest
-from realtime.render_thread import ModelInfo
 from realtime.sinks.video_file import VideoFile
 
 MAX_SECONDS = 24 * 3600.0

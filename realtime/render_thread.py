@@ -1,286 +1,192 @@
-"""Inside the render thread: looks to identities, motion at its time, pixels into a slot.
+"""The one thread that draws, its queue, and the thread that waits for a device beside it.
 
-Synchronous, and without asyncio. Everything it remembers is bounded: loaded models, identities,
-and per session its motion sources and the looks of the moment.
+All drawing happens in one thread, because a model's caches and a CUDA stream want one owner. Where
+a device draws, that thread only hands work over; a second one waits for the pictures and copies
+them, so that the next are begun meanwhile.
+
+Nothing here grows: a frame in the queue holds a slot of its session's few, a cancelled one is taken
+out, and a renderer's ring bounds what is on its way.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Set
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
-import cv2
-import numpy as np
+from realtime.errors import SessionClosed
+from realtime.flight import Flight, FrameJob, fail_all
 
-from models.contracts import Identity, MotionSource, System
-from models.errors import ModelError
-from realtime import barcode
-from realtime.backends import Backend, FrameBroken, Renderer
-from realtime.errors import RealtimeError, SessionClosed
-from realtime.frame import Frame
-from realtime.messages import Look, RenderRequest
-from realtime.test_card import TestCard
-
-TESTCARD = "testcard"
-LOADED_MODELS = 4  # beyond it the least recently drawn one that is not pinned is dropped
-IDENTITIES = 64
-JPEG_QUALITY = 85
-WARM_UP_FRAMES = 3  # the first allocates and plans, the second still fills caches
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+EXIT_GRACE_S = 1.5
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Lru(Generic[K, V]):
-    """A dictionary of the `size` most recently used entries."""
+@dataclass(eq=False)
+class _Call:
+    """Something other than a frame to be done in the render thread."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[K, V] = OrderedDict()
+    function: Callable[[], Any]
+    future: Future[Any]
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: K) -> V | None:
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
-
-    def put(self, key: K, value: V) -> V:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-        return value
-
-    def get_or(self, key: K, make: Callable[[], V]) -> V:
-        value = self.get(key)
-        return self.put(key, make()) if value is None else value
-
-    def clear(self) -> None:
-        self._entries.clear()
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.function()
+        except BaseException as error:  # it belongs to whoever asked
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
 
 
-@dataclass(frozen=True)
-class ModelInfo:
-    """What is known of a loaded model."""
-
-    name: str
-    trained: bool
-    resolution: int  # its own; 0 if it draws at any
-    parameters: int
-    backend: str
-    warmup_ms: float
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model ready to draw. `system` and `renderer` are None for the test card."""
-
-    info: ModelInfo
-    system: System | None = None
-    renderer: Renderer | None = None
-
-
-IdentityKey = tuple[str, int, float]  # model, seed, psi
-
-
-@dataclass
-class Viewpoint:
-    """What the render thread remembers of one session. Never shared with another."""
-
-    sources: Lru[tuple[str, int, int], MotionSource] = field(default_factory=lambda: Lru(4))
-    moment: Lru[IdentityKey, Identity] = field(default_factory=lambda: Lru(8))
-    model: str = ""  # drawn last
-
-
-def load_test_card(resolution: int) -> LoadedModel:
-    """The built-in picture, with its texture for this size ready."""
-    begin = time.monotonic_ns()
-    TestCard(resolution)
-    warmup_ms = (time.monotonic_ns() - begin) / 1e6
-    return LoadedModel(ModelInfo(TESTCARD, True, 0, 0, "numpy", warmup_ms))
-
-
-def load_system(
-    name: str,
-    load: Callable[[str], System],
-    backend: Backend,
-    resolution: int,
-    check: Callable[[], None] = lambda: None,
-) -> LoadedModel:
-    """Build and warm up a model: what it draws is finite and the next frame is as fast as any.
+class RenderThread:
+    """Draws what is asked for, in order, and together what can be drawn together.
 
     Args:
-        check: Called between the stages; what it raises ends the work and is raised.
-    Raises:
-        ModelError: It cannot be built, has no motion of its own, or draws no picture.
+        paint: Begins to draw jobs of one kind; in the render thread. It yields each flight as soon
+            as a renderer has taken it on.
+        most: How many jobs like this one may be drawn together; in the render thread.
+        prepare: Called first in the render thread.
     """
-    try:
-        system = load(name)
-        check()
-        begin = time.monotonic_ns()
-        renderer = backend.prepare(system.synthesizer)
-        check()
-        out = np.empty((resolution * 3 // 2, resolution), np.uint8)
-        identity, source = system.identity(seed=0, psi=0.7), system.motion(seed=0)
-        for k in range(WARM_UP_FRAMES):
-            renderer.render(identity, source.sample(k / 25), out)
-            check()
-        warmup_ms = (time.monotonic_ns() - begin) / 1e6
-    except (ModelError, SessionClosed):
-        raise
-    except Exception as error:  # the outer edge of the loader's job: whatever a model's code raises
-        log.exception("loading %r", name)
-        raise ModelError(
-            f"model {name!r} could not be loaded ({type(error).__name__}: {error}); choose another."
-        ) from error
-    parameters = sum(p.numel() for p in system.synthesizer.parameters())
-    info = ModelInfo(name, system.trained, system.resolution, parameters, backend.name, warmup_ms)
-    return LoadedModel(info, system, renderer)
 
-
-class Painter:
-    """Draws requests. All methods but `infos` run in the render thread."""
-
-    def __init__(self) -> None:
-        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._identities: Lru[IdentityKey, Identity] = Lru(IDENTITIES)
-        self._cards: Lru[int, TestCard] = Lru(5)  # one per resolution on offer
+    def __init__(
+        self,
+        paint: Callable[[Sequence[FrameJob]], Iterator[Flight]],
+        most: Callable[[FrameJob], int],
+        prepare: Callable[[], None],
+    ) -> None:
+        self._paint, self._most, self._prepare = paint, most, prepare
+        self._jobs: deque[FrameJob | _Call] = deque()
+        self._news = threading.Condition()
+        self._closed = False
+        self._last: _Call | None = None
+        self._batches: Counter[int] = Counter()
+        self._finisher = _Finisher()
+        self._thread = threading.Thread(target=self._work, name="stylewire-render", daemon=True)
+        self._thread.start()
 
     @property
-    def identities(self) -> int:
-        """How many identities are remembered for all sessions."""
-        return len(self._identities)
+    def batches(self) -> dict[int, int]:
+        """How often how many frames were drawn together."""
+        return dict(sorted(self._batches.copy().items()))
 
-    def infos(self) -> dict[str, ModelInfo]:
-        return {name: model.info for name, model in list(self._models.items())}
-
-    def add(self, model: LoadedModel, pinned: Set[str]) -> list[LoadedModel]:
-        """Take a loaded model in and drop the least recently drawn ones beyond the limit.
-
-        Args:
-            pinned: Names that stay, even if they are more than LOADED_MODELS.
-        Returns:
-            What was dropped: freeing it takes a moment, and is up to the caller.
-        """
-        self._models[model.info.name] = model
-        spare = [n for n in self._models if n not in pinned and n != model.info.name]
-        beyond = max(0, len(self._models) - LOADED_MODELS)
-        return [self._models.pop(name) for name in spare[:beyond]]
-
-    def clear(self) -> None:
-        """Free everything, in the thread that used it."""
-        self._models.clear()
-        self._identities.clear()
-        self._cards.clear()
-
-    def paint(self, request: RenderRequest, frame: Frame, view: Viewpoint) -> None:
-        """Draw `request` into `frame` and stamp it.
+    def draw(self, job: FrameJob) -> None:
+        """Have `job` drawn. Its future tells the outcome.
 
         Raises:
-            ModelError: The model is not loaded.
-            FrameBroken: It drew no picture, or its code failed.
+            SessionClosed: The thread was told to end.
         """
-        frame.stamps["due"] = request.tick.deadline_ns
-        frame.stamps["sampled"] = time.monotonic_ns()
-        look = request.look
-        model = self._model(look.model)
-        view.model = frame.model = look.model
-        frame.trained = model.info.trained
-        if model.system is None or model.renderer is None:
-            self._card(look.resolution).draw(request.motion_t, frame.i420, _seed_shown(look))
-        else:
-            self._draw(model.system, model.renderer, request, frame, view)
-        if request.barcode:
-            barcode.stamp(frame.planes[0], request.tick.index)
-        frame.stamps["rendered"] = time.monotonic_ns()
+        self._put(job)
 
-    def thumbnail(self, name: str, seed: int, psi: float, size: int) -> tuple[bytes, int]:
-        """One picture at motion time 0 as JPEG, and the nanoseconds that it took.
+    def forget(self, job: FrameJob) -> None:
+        """Take a cancelled job out of the queue, if it is still there."""
+        with self._news:
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    def call(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Have something else done in the render thread, between frames.
 
         Raises:
-            ModelError, FrameBroken: As `paint`.
+            SessionClosed: The thread was told to end.
         """
-        begin = time.monotonic_ns()
-        model = self._model(name)
-        if model.system is None or model.renderer is None:
-            i420 = np.empty((size * 3 // 2, size), np.uint8)
-            self._card(size).draw(0.0, i420, seed)
-            bgr = cv2.cvtColor(i420, cv2.COLOR_YUV2BGR_I420)
-        else:
-            identity = model.system.identity(seed=seed, psi=psi)
-            motion = model.system.motion(seed=0, who=seed)
-            rgb = model.renderer.picture(identity, motion.sample(0.0), size)
-            bgr = rgb[..., ::-1]
-        done, coded = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
-        if not done:
-            raise RealtimeError(f"no JPEG could be made of {size}x{size} pixels.")
-        return coded.tobytes(), time.monotonic_ns() - begin
+        call = _Call(lambda: function(*arguments), Future())
+        self._put(call)
+        return call.future
 
-    def _model(self, name: str) -> LoadedModel:
-        model = self._models.get(name)
-        if model is None:
-            raise ModelError(f"model {name!r} is not loaded; load it before drawing it.")
-        self._models.move_to_end(name)
-        return model
+    def _put(self, job: FrameJob | _Call) -> None:
+        with self._news:
+            if self._closed:
+                raise SessionClosed("the engine is closed; nothing is drawn any more.")
+            self._jobs.append(job)
+            self._news.notify()
 
-    def _card(self, size: int) -> TestCard:
-        return self._cards.get_or(size, lambda: TestCard(size))
+    def close(self, last: Callable[[], None]) -> Future[None]:
+        """End after what was asked for until now, and after that do `last` in the thread."""
+        future: Future[None] = Future()
+        with self._news:
+            self._closed = True
+            self._last = _Call(last, future)
+            self._news.notify()
+        # A thread that is still in native code when the interpreter goes can take the process
+        # down with it: leave it a moment.
+        atexit.register(self._thread.join, EXIT_GRACE_S)
+        future.add_done_callback(lambda _: atexit.unregister(self._thread.join))
+        return future
 
-    def _draw(
-        self,
-        system: System,
-        renderer: Renderer,
-        request: RenderRequest,
-        frame: Frame,
-        view: Viewpoint,
-    ) -> None:
-        look = request.look
+    # ---- in the render thread
+
+    def _work(self) -> None:
+        self._prepare()
+        while taken := self._take():
+            self._do(taken)
+            taken = None  # or it would keep the last job's memory alive
+        self._finisher.close()
+        if self._last is not None:
+            self._last.run()
+
+    def _take(self) -> _Call | list[FrameJob] | None:
+        """What to do next; frames like the first, if any wait now. None at the end."""
+        with self._news:
+            while not self._jobs:
+                if self._closed:
+                    return None
+                self._news.wait()
+            head = self._jobs.popleft()
+            if isinstance(head, _Call):
+                return head
+            jobs = [head]
+            most = self._most(head) if self._jobs else 1
+            for job in list(self._jobs) if most > 1 else ():
+                if len(jobs) < most and isinstance(job, FrameJob) and job.kind == head.kind:
+                    self._jobs.remove(job)
+                    jobs.append(job)
+            return jobs
+
+    def _do(self, taken: _Call | list[FrameJob]) -> None:
+        if isinstance(taken, _Call):
+            taken.run()
+            return
+        jobs = [job for job in taken if job.future.set_running_or_notify_cancel()]
         try:
-            source = view.sources.get_or(
-                (look.model, look.motion_seed, look.seed),
-                lambda: system.motion(seed=look.motion_seed, who=look.seed),
-            )
-            identity = self._identity(system, look, view)
-            renderer.render(identity, source.sample(request.motion_t), frame.i420)
-        except FrameBroken:
-            raise
-        except Exception as error:  # the outer edge of a frame: a model's code may raise anything
-            raise FrameBroken(f"drawing failed ({type(error).__name__}: {error}).") from error
-
-    def _identity(self, system: System, look: Look, view: Viewpoint) -> Identity:
-        """Who is seen: one seed, or the way from a start, which may itself be a mixture, to one."""
-        identity = self._of_seed(system, look, look.seed, view)
-        if look.mix:
-            identity, total = self._of_seed(system, look, look.mix[0][0], view), look.mix[0][1]
-            for seed, weight in look.mix[1:]:
-                total += weight
-                other = self._of_seed(system, look, seed, view)
-                identity = system.blend(identity, other, weight / total)
-        if look.blend_seed is None:
-            return identity
-        target = self._of_seed(system, look, look.blend_seed, view)
-        return system.blend(identity, target, look.blend)
-
-    def _of_seed(self, system: System, look: Look, seed: int, view: Viewpoint) -> Identity:
-        """Remembered for all once it was asked for twice: the values of a ramp never are."""
-        key = (look.model, seed, look.psi)
-        identity = self._identities.get(key)
-        if identity is not None:
-            return identity
-        identity = view.moment.get(key)
-        if identity is not None:
-            return self._identities.put(key, identity)
-        return view.moment.put(key, system.identity(seed=seed, psi=look.psi))
+            for flight in self._paint(jobs):
+                self._batches[len(flight.jobs)] += 1
+                jobs = [job for job in jobs if job not in flight.jobs]
+                if flight.asynchronous:
+                    self._finisher.put(flight)
+                else:
+                    flight.finish()
+        except Exception as error:  # the thread's outer edge; what `paint` resolved stays so
+            log.exception("drawing")
+            fail_all([job for job in jobs if not job.future.done()], error)
 
 
-def _seed_shown(look: Look) -> int:
-    """The seed that weighs more: the test card cannot blend."""
-    return look.blend_seed if look.blend_seed is not None and look.blend >= 0.5 else look.seed
+class _Finisher:
+    """The thread that waits for pictures on their way. It starts with the first that are."""
+
+    def __init__(self) -> None:
+        self._flights: SimpleQueue[Flight | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="stylewire-finish", daemon=True)
+
+    def put(self, flight: Flight) -> None:
+        self._flights.put(flight)
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Finish what is on its way, and end."""
+        self._flights.put(None)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while flight := self._flights.get():
+            flight.finish()
+            flight = None  # or it would keep a dropped model alive

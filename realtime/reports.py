@@ -126,7 +126,8 @@ class Reports:
             "bottleneck": bottleneck(self._load(viewer, sent.get("overflows", 0))),
             "model": controls.model,
             "trained": info.trained if info else None,
-            "backend": self._engine.backend.name,
+            "backend": info.backend if info else self._engine.backend.name,
+            "backend_why": info.backend_why if info else self._engine.backend.why,
             "motion_t": motion_t,
         }
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from realtime.errors import OverCapacity, SignalingError
 from realtime.gaps import IDLE_S, Gaps
-from realtime.render_thread import WARM_UP_FRAMES, Lru, ModelInfo
+from realtime.loading import ModelInfo
+from realtime.painter import Lru
 
 KEPT = 256
 WAITING = 64
@@ -77,7 +78,7 @@ class Thumbnails:
         while True:
             info = self._loaded(model)
             # A model's first one costs about what a frame did while it was warmed up.
-            cost_ns = self._cost_ns.get(model) or info.warmup_ms * 1e6 / WARM_UP_FRAMES
+            cost_ns = self._cost_ns.get(model) or info.frame_ms * 1e6
             if self._gaps.room(cost_ns, asked_ns, time.monotonic_ns()):
                 break
             self._changed.clear()

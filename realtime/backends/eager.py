@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from models.contracts import Identity, MotionCode, Synthesizer
-from realtime.backends import FrameBroken
+from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels
 from realtime.i420 import chw_to_i420
+
+Forward = Callable[[Identity, MotionCode], Tensor]
+log = logging.getLogger(__name__)
 
 
 class Eager:
-    """See `realtime.backends.Backend`."""
+    """See `realtime.backends.Backend`. Precision is the model's own."""
 
-    name = "cpu"
+    name = "eager"
 
     def __init__(self, device: torch.device, why: str) -> None:
         self.device = device
-        self.name = "cpu" if device.type == "cpu" else f"eager-{device.type}"
         self.why = why
 
     def prepare(self, synthesizer: Synthesizer) -> EagerRenderer:
-        return EagerRenderer(synthesizer.eval().requires_grad_(False).to(self.device), self.device)
+        placed = synthesizer.eval().requires_grad_(False).to(self.device)
+        return EagerRenderer(placed, self.device, self.name, self.why)
 
 
-class EagerRenderer:
-    """See `realtime.backends.Renderer`."""
+def fall_back(
+    synthesizer: Synthesizer, device: torch.device, wanted: str, reason: str
+) -> EagerRenderer:
+    """Draw this one eagerly, and say so.
 
-    def __init__(self, synthesizer: Synthesizer, device: torch.device) -> None:
-        self._synthesizer = synthesizer
+    Args:
+        wanted: The backend that cannot.
+        reason: Why, as a clause.
+    """
+    why = f"{wanted} cannot draw this model: {reason.rstrip('.')}"
+    log.warning("backend: eager, as %s.", why)
+    return Eager(device, why).prepare(synthesizer)
+
+
+class EagerRenderer(Renderer):
+    """See `realtime.backends.Renderer`.
+
+    Args:
+        forward: Codes on `device` to an image [1, 1 or 3, R, R] there; the synthesizer, or a
+            compiled form of it.
+    """
+
+    def __init__(self, forward: Forward, device: torch.device, backend: str, why: str) -> None:
+        super().__init__(backend, why)
+        self._forward = forward
         self._device = device
         self._resampled = np.empty((3, 0, 0), np.float32)  # kept from frame to frame
 
     @torch.inference_mode()
-    def render(self, identity: Identity, motion: MotionCode, out: np.ndarray) -> None:
-        chw_to_i420(self._fitted(self._draw(identity, motion), out.shape[1]), out)
+    def submit(self, items: Sequence[Drawing]) -> Done:
+        return Done([self._one(item) for item in items])
+
+    def _one(self, item: Drawing) -> FrameBroken | None:
+        try:
+            rgb = self._fitted(self._draw(item.identity, item.motion), item.out.shape[1])
+        except FrameBroken as broken:
+            return broken
+        chw_to_i420(rgb, item.out)
+        return None
 
     @torch.inference_mode()
     def picture(self, identity: Identity, motion: MotionCode, size: int) -> np.ndarray:
         rgb = self._fitted(self._draw(identity, motion), size)
-        levels = np.rint((np.clip(rgb, -1, 1) + 1) * 127.5).astype(np.uint8)
-        return np.ascontiguousarray(levels.transpose(1, 2, 0))
+        return np.ascontiguousarray(levels(rgb).transpose(1, 2, 0))
 
     def _draw(self, identity: Identity, motion: MotionCode) -> np.ndarray:
         """The picture at its own size, float32 [3, R, R], contiguous, finite."""
-        image = self._synthesizer(self._placed(identity), self._placed_motion(motion))[0]
+        image = self._forward(self._placed(identity), self._placed_motion(motion))[0]
         if image.shape[0] == 1:  # a grey model
             image = image.expand(3, -1, -1)
         image = image[:3].float()
         # A sum is finite only if every term is (or it overflows, which no picture does), and takes
         # 0.05 ms at 512x512 where isfinite().all() takes 14 ms.
         if not torch.isfinite(image.sum()):
-            raise FrameBroken("the model drew NaN or infinity; the last good picture stays.")
+            raise FrameBroken(NOT_FINITE)
         return image.contiguous().cpu().numpy()
 
     def _fitted(self, rgb: np.ndarray, size: int) -> np.ndarray:

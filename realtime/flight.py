@@ -1,0 +1,87 @@
+"""Frames between being asked for and being finished."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from realtime import barcode
+from realtime.backends import FrameBroken, Pending
+from realtime.frame import Frame
+from realtime.messages import RenderRequest
+
+if TYPE_CHECKING:
+    from realtime.painter import Viewpoint
+
+
+@dataclass(eq=False)
+class FrameJob:
+    """One frame that somebody waits for.
+
+    Args:
+        frame: Drawn into; it belongs to whoever asked, also after a failure.
+        view: What is remembered of the session.
+        future: Resolved when the frame is finished. It can be cancelled until drawing begins.
+    """
+
+    request: RenderRequest
+    frame: Frame
+    view: Viewpoint
+    future: Future[None] = field(default_factory=Future)
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Jobs of one kind may be drawn together."""
+        return self.request.look.model, self.request.look.resolution
+
+    def finish(self) -> None:
+        """The pixels are in the slot: stamp them and tell who waits."""
+        if self.request.barcode:
+            barcode.stamp(self.frame.planes[0], self.request.tick.index)
+        self.frame.stamps["rendered"] = time.monotonic_ns()
+        self.future.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        self.future.set_exception(error)
+
+
+@dataclass(frozen=True)
+class Flight:
+    """Frames that a renderer has taken on together.
+
+    Args:
+        asynchronous: Whether `finish` waits for a device: then it belongs in another thread.
+    """
+
+    jobs: Sequence[FrameJob]
+    pending: Pending
+    asynchronous: bool = False
+
+    def finish(self) -> None:
+        """Wait for the pixels and resolve every job: a broken picture is its own job's failure, an
+        exception that of each.
+        """
+        try:
+            broken = self.pending.wait()
+        except Exception as error:  # the outer edge of these frames: a device may raise anything
+            fail_all(self.jobs, error)
+            return
+        for job, why in zip(self.jobs, broken, strict=True):
+            if why is None:
+                job.finish()
+            else:
+                job.fail(why)
+
+
+def fail_all(jobs: Sequence[FrameJob], error: Exception) -> None:
+    """Drawing these together raised `error`: each has an exception of its own."""
+    said = str(error)
+    if not isinstance(error, FrameBroken):
+        said = f"drawing failed ({type(error).__name__}: {error})."
+    for job in jobs:
+        broken = FrameBroken(said)
+        broken.__cause__ = error
+        job.fail(broken)
