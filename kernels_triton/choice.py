@@ -50,6 +50,11 @@ def torch_wanted() -> bool:
     return _wanted.get() == "torch"
 
 
+def triton_wanted() -> bool:
+    """True inside `implementation("triton")`."""
+    return _wanted.get() == "triton"
+
+
 def watched(x: Tensor) -> bool:
     """True while something records torch's calls: compiling, exporting, counting, fake tensors."""
     return (

@@ -1,5 +1,12 @@
 from kernels_triton.modulated_conv.op import modulated_conv2d, modulated_conv2d_resample
-from kernels_triton.modulated_conv.packed import LANES, PackedConv, own_kernel, packed_conv2d, padded
+from kernels_triton.modulated_conv.packed import (
+    LANES,
+    PackedConv,
+    own_kernel,
+    packed_conv2d,
+    padded,
+)
+from kernels_triton.modulated_conv.tuning import tune
 
 __all__ = [
     "LANES",
@@ -9,4 +16,5 @@ __all__ = [
     "own_kernel",
     "packed_conv2d",
     "padded",
+    "tune",
 ]
