@@ -1,4 +1,4 @@
-"""torch's own CPU streams and events, with a log, and with copies that end when they are told to."""
+"""torch's own CPU streams and events, with a log; copies end when they are told to."""
 
 from __future__ import annotations
 
