@@ -15,6 +15,8 @@ from torch import Tensor
 from kernels_triton.choice import fused_way
 from kernels_triton.styles import reference
 
+PIECE = 16  # columns of one row of `StyleTable.pieces`
+
 
 @dataclass(frozen=True)
 class StyleLayer:
@@ -61,7 +63,34 @@ class StyleTable:
     @cached_property
     def flat_squares(self) -> Tensor:
         """All `squares`, one after the other, for a kernel that does all layers."""
-        return torch.cat([s.reshape(-1) for s in self.squares])
+        return torch.cat([self.epsilon.new_empty(0), *(s.reshape(-1) for s in self.squares)])
+
+    @cached_property
+    def pieces(self) -> Tensor:
+        """[P, 8] int32: PIECE columns of a layer's `scale` and `demod` per row, for a kernel that
+        does all layers. Start, width, channels; start and width in `demod`; where its `squares`
+        start; the first of the PIECE columns within the layer; whether it is normalised.
+        """
+        rows, place = [], 0
+        for layer in self.layers:
+            for first in range(0, max(layer.width, layer.demod_width), PIECE):
+                style = (layer.start, layer.width, layer.channels)
+                demod = (layer.demod_start, layer.demod_width, place)
+                rows.append((*style, *demod, first, int(layer.normalize)))
+            place += layer.demod_width * layer.width
+        return torch.tensor(rows, dtype=torch.int32, device=self.matrix.device)
+
+    @cached_property
+    def gains(self) -> Tensor:
+        """[P] float32: the gain of each of `pieces`."""
+        counts = [-(-max(x.width, x.demod_width) // PIECE) for x in self.layers]
+        gains = [x.gain for x, n in zip(self.layers, counts, strict=True) for _ in range(n)]
+        return torch.tensor(gains, dtype=torch.float32, device=self.matrix.device)
+
+    @cached_property
+    def widest(self) -> int:
+        """The largest width of a layer."""
+        return max(layer.width for layer in self.layers)
 
 
 def style_scales(
@@ -71,6 +100,7 @@ def style_scales(
     *,
     scale: Tensor | None = None,
     demod: Tensor | None = None,
+    raw: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per sample and layer:
 
@@ -84,6 +114,7 @@ def style_scales(
         motion: [N, D] float32; None is zero.
         scale: [N, S] float32 to write into, or None.
         demod: [N, T] float32 to write into, or None.
+        raw: [N, S] float32, scratch of a kernel; without it each call with motion allocates one.
     Returns:
         `scale` and `demod`.
     Raises:
@@ -105,5 +136,5 @@ def style_scales(
     if fused_way(base, motion) == "triton":
         from kernels_triton.styles import kernel
 
-        return kernel.run(base, motion, table, scale, demod)
+        return kernel.run(base, motion, table, scale, demod, raw)
     return reference.style_scales(base, motion, table, scale, demod)
