@@ -45,10 +45,21 @@ OF_MODELS = {  # handed on as they are; `python -m models` takes them too
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    let_threads_sleep()
     status = _run(list(sys.argv[1:] if argv is None else argv))
     if argv is None:
         _leave(status)
     return status
+
+
+def let_threads_sleep() -> None:
+    """Have OpenMP's threads sleep while they have nothing to do, unless the operator says otherwise.
+
+    They spin by default, on the cores that the encoder and the compiled kernels need. OpenMP reads
+    this when torch is loaded, so it comes before that; the second name is Intel's.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
 def _run(arguments: list[str]) -> int:

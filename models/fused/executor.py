@@ -77,7 +77,7 @@ class Executor:
         # Motion that no style depends on leaves them as they are from frame to frame.
         self._styles_move = packed.table.matrix.shape[1] > 0
         self._stale = True
-        self._staged = 0
+        self._staged = [0] * batch  # per sample: each goes round its own rows
         if self.device.type == "cuda":
             self._staging = torch.zeros(STAGING, batch, packed.motion_dim, pin_memory=True)
         self._image: Tensor | None = None
@@ -105,8 +105,8 @@ class Executor:
             return
         code = _entry(motion.tensors, packed.motion, (1, packed.motion_dim))
         if self.device.type == "cuda" and code.device.type == "cpu":
-            self._staged = (self._staged + 1) % STAGING
-            staged = self._staging[self._staged, slot]
+            self._staged[slot] = (self._staged[slot] + 1) % STAGING
+            staged = self._staging[self._staged[slot], slot]
             code = staged.copy_(code[0])
         self._motion[slot].copy_(code.reshape(-1), non_blocking=True)
         self._how[slot] = motion
