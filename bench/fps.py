@@ -1,214 +1,277 @@
-"""Frames per second of each model on this machine, and how much arithmetic that is.
+"""Frames per second of each model by each way of drawing, beside the hardware's limit.
 
-    python bench/fps.py                                 a row per model, under a minute on a CPU
+    python bench/fps.py                                 every model and backend, 3 minutes on a CPU
     python bench/fps.py --models default --resolutions 256,512 --seconds 10 --json out.json
+    python bench/fps.py --goals                         PASS or FAIL of what a CPU should reach
+    python bench/fps.py --against ../stylegan3          beside the published code, from a checkout
 
 A frame goes from "sample the motion at t" to "the I420 picture lies in host memory": motion code,
 synthesis, resampling to the sent size, copy from the device, colour conversion (BT.601 limited).
-Encoding and sending are not in it; bench/latency.py has those. Frames run back to back on
-time.monotonic_ns() after a warm-up, t advancing by 1/60 s. Nothing is downloaded: measured are the
-shipped models, and every family with weights drawn from a seed (small ones on a CPU, the published
-sizes on a GPU), since speed does not depend on what the weights are.
+Encoding and sending are not in it; bench/latency.py has those. Beside it runs the official order of
+operators: the same network with weights modulated per sample, zeros inserted and every filter a
+pass of its own, in this project's reference code; it ends with the float picture on its device.
+
+Pictures are checked against the definition in float32 before anything is timed. Then all take
+turns, block by block; a ratio is the median over blocks. Frames run back to back on
+time.monotonic_ns(), the device's work included, t advancing by 1/60 s. The roofline is made of
+rates measured in the same run. Nothing is downloaded: measured are the shipped models, and every
+family with weights drawn from a seed (small ones on a CPU, the published sizes on a GPU), since
+speed does not depend on what the weights are.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import harness
+from bench import blocks, harness
+from bench.systems import CPU_CASE, CPU_SIZES, GPU_SIZES, load, seeded_sizes
 
-STEP_S = 1 / 60
+BUDGET_S = {"cpu": 165.0, "cuda": 540.0}  # of a default run; no model begins after it
 NOTE = (
     "A frame includes motion sampling, synthesis, resampling to the sent size and I420 conversion; "
-    "encoding is not in it. GFLOP counts convolutions, matrix products and polyphase filters, two "
-    "per multiply-add. All cores that torch was given draw; the server leaves one to the encoder."
+    "encoding is not in it. The official order (weights modulated per sample, zeros inserted, each "
+    "filter a pass of its own, in this project's reference code) ends with the float picture. "
+    "GFLOP counts convolutions, matrix products and polyphase filters, two per multiply-add; GB "
+    "what two kernels per layer must move. The roofline is their time at the matrix, vector and "
+    "copy rates measured in the same run. Ratios are medians over interleaved blocks. All cores "
+    "that torch was given draw; the server leaves one to the encoder."
 )
 
 
-@dataclass(frozen=True)
-class Seeded:
-    """A family at some size, its weights to be drawn from a seed."""
+class Plan:
+    """What is measured, and how long. Says what it does and collects what goes wrong."""
 
-    family: str
-    config: Mapping[str, Any]
+    def __init__(
+        self,
+        device: str,
+        ways: Sequence[str],
+        resolutions: Sequence[int] = (),
+        *,
+        seconds: float = 2.0,
+        rounds: int = blocks.BLOCKS,
+        against: str | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.device, self.ways, self.resolutions = device, list(ways), list(resolutions)
+        self.seconds, self.rounds, self.against, self.say = seconds, rounds, against, say
+        self.absent: list[str] = []  # what did not run here, and why
+        self.wrong: list[str] = []  # what drew another picture
 
+    def prepare(self, name: str) -> tuple[Any, list[Any], list[Any]]:
+        """A system, its baselines and its subjects, all checked."""
+        import torch
 
-def _config(size: int, latent: int, base: int, most: int, **more: Any) -> dict[str, Any]:
-    sizes = {"z_dim": latent, "c_dim": 0, "w_dim": latent, "img_resolution": size}
-    return {**sizes, "img_channels": 3, "channel_base": base, "channel_max": most, **more}
+        from bench import fidelity, subjects
 
+        system, place = load(name), torch.device(self.device)
+        truth = fidelity.Truth(system, place)
+        makers: list[Callable[[], Any]] = [
+            lambda: subjects.official_order(system, truth, place),
+            *([lambda: subjects.official_order_graph(system, place)] * (place.type == "cuda")),
+        ]
+        bases = [base for make in makers if (base := self._made(name, make)) is not None]
+        bases += self._published(name, system, truth, place)
+        sizes = self.resolutions or [system.resolution]
+        made = [
+            self._made(
+                name, lambda way=way: subjects.subject(way, system, truth, self.device, sizes)
+            )
+            for way in self.ways
+        ]
+        return system, bases, [one for one in made if one is not None]
 
-def _video(size: int, latent: int, base: int, most: int) -> dict[str, Any]:
-    config = _config(size, latent, base, most)
-    channels = {key: config.pop(key) for key in ("channel_base", "channel_max")}
-    return {**config, "synthesis_kwargs": channels, "cfg": {"z_dim": latent}}
+    def _made(self, name: str, make: Callable[[], Any]) -> Any:
+        from bench.fidelity import Unfaithful
+        from bench.subjects import Absent
 
+        try:
+            return make()
+        except Absent as error:
+            self.absent.append(f"{name}: {error}")
+        except Unfaithful as error:
+            self.wrong.append(f"{name}: {error}")
+        return None
 
-RADIAL = {"conv_kernel": 1, "use_radial_filters": True}
+    def _published(self, name: str, system: Any, truth: Any, place: Any) -> list[Any]:
+        if self.against is None:
+            return []
+        from bench.published import published
 
-# Small enough for two cores.
-CPU_SIZES = {
-    "stylegan2-128": Seeded("stylegan2", _config(128, 64, 2048, 64)),
-    "stylegan3-t-128": Seeded("stylegan3", _config(128, 64, 2048, 64, num_layers=8)),
-    "stylegan3-r-128": Seeded("stylegan3", _config(128, 64, 2048, 64, num_layers=8, **RADIAL)),
-    "stylegan-v-128": Seeded("stylegan_v", _video(128, 64, 2048, 64)),
-}
+        self.say(f"{name}: the published code ...")
+        theirs = self._made(name, lambda: published(self.against, name, system, truth, place))
+        if theirs is None:
+            return []
+        graph = self._made(name, theirs.graph) if place.type == "cuda" else None
+        return [base for base in (theirs.eager(), graph) if base is not None]
 
-# What the papers published.
-GPU_SIZES = {
-    **{f"stylegan2-{n}": Seeded("stylegan2", _config(n, 512, 32768, 512)) for n in (256, 1024)},
-    **{
-        f"stylegan3-t-{n}": Seeded("stylegan3", _config(n, 512, 32768, 512))
-        for n in (256, 512, 1024)
-    },
-    **{
-        f"stylegan3-r-{n}": Seeded("stylegan3", _config(n, 512, 65536, 1024, **RADIAL))
-        for n in (256, 512, 1024)
-    },
-    "stylegan-v-256": Seeded("stylegan_v", _video(256, 512, 32768, 512)),
-}
+    def rows(self, name: str, ceilings: Any, deadline_ns: int | None = None) -> list[dict]:
+        """Every row of one model, the baselines first."""
+        import torch
 
-
-def seeded_sizes(device: str) -> dict[str, Seeded]:
-    """What the families are measured at on this device."""
-    import torch
-
-    on_gpu = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
-    return GPU_SIZES if on_gpu else CPU_SIZES
-
-
-def load(name: str) -> Any:
-    """A system: shipped, seeded here, or a checkpoint's path. Raises ModelError."""
-    from models import registry
-
-    recipe = {**CPU_SIZES, **GPU_SIZES}.get(name)
-    if recipe is None:
-        return registry.load_model(name)
-    import torch
-
-    from models.checkpoint import GENERATORS, Checkpoint
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = importlib.import_module(GENERATORS[recipe.family])
-        state = module.Generator(**recipe.config).state_dict()
-    made = Checkpoint(recipe.family, recipe.config, state, {"trained": False})
-    return registry.build(made, name=name)
-
-
-def backends(device: str) -> list[Any]:
-    """Every way of drawing that runs here, the fastest first, each once."""
-    from realtime.backends import choose, report
-
-    found: dict[str, Any] = {}
-    for option in report(device):
-        if option.available:
-            backend = choose(option.name, device)
-            found.setdefault(backend.name, backend)
-    return list(found.values())
-
-
-def frame_of(system: Any, backend: Any, size: int) -> Callable[[], None]:
-    """A function that makes the next frame."""
-    import numpy as np
-
-    renderer = backend.prepare(system.synthesizer)
-    identity, source = system.identity(seed=0, psi=0.7), system.motion(seed=0)
-    out = np.empty((size * 3 // 2, size), np.uint8)
-    index = 0
-
-    def frame() -> None:
-        nonlocal index
-        renderer.render(identity, source.sample(index * STEP_S), out)
-        index += 1
-
-    return frame
+        self.say(f"{name}: checking pictures ...")
+        system, bases, made = self.prepare(name)
+        calls = {base.name: base.frame for base in bases}
+        calls |= {f"{s.name} {size}": f for s in made for size, f in s.frames.items()}
+        sync = torch.cuda.synchronize if self.device.startswith("cuda") else None
+        self.say(f"{name}: timing {', '.join(calls)} ...")
+        frames = {
+            key: blocks.frames_per_block(call, self.seconds / self.rounds, sync)
+            for key, call in calls.items()
+        }
+        timed = blocks.interleave(
+            calls, frames=frames, blocks=self.rounds, sync=sync, deadline_ns=deadline_ns
+        )
+        about = _About(name, system, ceilings, self.device, timed)
+        found = [about.baseline(base) for base in bases]
+        found += [about.subject(s, size) for s in made for size in s.frames]
+        return found
 
 
-def measure_row(
-    name: str, system: Any, backend: Any, size: int, seconds: float, flops: Any
-) -> dict[str, Any]:
-    """One row of the table."""
-    samples = harness.measure(
-        frame_of(system, backend, size), seconds=seconds, warmup_s=min(1.0, seconds / 4)
-    )
-    s = harness.summarize(samples)
-    fps = 1000 / s.mean
-    return {
-        "model": name,
-        "trained": bool(system.trained),
-        "backend": backend.name,
-        "resolution": size,
-        "native_resolution": system.resolution,
-        "parameters": sum(p.numel() for p in system.synthesizer.parameters()),
-        "frames": s.count,
-        "fps": round(fps, 2),
-        "p50_ms": round(s.p50, 3),
-        "p95_ms": round(s.p95, 3),
-        "p99_ms": round(s.p99, 3),
-        "max_ms": round(s.max, 3),
-        "gflop_per_frame": round(flops.total / 1e9, 4),
-        "gflop_filters": round(flops.fir / 1e9, 4),
-        "gflop_per_s": round(flops.total / 1e9 * fps, 2),
-        "warnings": harness.instabilities(samples),
-    }
+class _About:
+    """What the rows of one model have in common."""
+
+    def __init__(
+        self, name: str, system: Any, ceilings: Any, device: str, timed: Mapping[str, blocks.Timed]
+    ) -> None:
+        from bench import work
+
+        self.name, self.system, self.ceilings, self.device = name, system, ceilings, device
+        self.timed = timed
+        self.parts = work.parts_of(system.synthesizer)
+
+    def baseline(self, base: Any) -> dict[str, Any]:
+        row = self._row(base.name, base.name, "", self.system.resolution, base.frame)
+        return {**row, "baseline": True, "psnr_db": _rounded(base.psnr), "i420_psnr_db": None}
+
+    def subject(self, subject: Any, size: int) -> dict[str, Any]:
+        key = f"{subject.name} {size}"
+        row = self._row(key, subject.backend, subject.precision, size, subject.frames[size])
+        row |= {"psnr_db": _rounded(subject.psnr), "i420_psnr_db": _rounded(subject.i420_psnr)}
+        for field, word in (
+            ("vs_official", "official order"),
+            ("vs_official_graph", "official order, CUDA graph"),
+            ("vs_compile", f"compile {size}"),
+        ):
+            base = self.timed.get(word)
+            row[field] = None if base is None or word == key else self._against(base, key)
+        row["vs_published"] = {
+            word: self._against(base, key)
+            for word, base in self.timed.items()
+            if word.startswith("published")
+        }
+        return row
+
+    def _against(self, base: blocks.Timed, key: str) -> dict[str, float]:
+        return blocks.ratio(base, self.timed[key]).as_dict()
+
+    def _row(
+        self, key: str, backend: str, precision: str, size: int, frame: Callable[[], object]
+    ) -> dict[str, Any]:
+        from bench import launches, work
+        from bench.ceilings import WIDTHS
+        from bench.subjects import DTYPES
+
+        dtype = DTYPES[precision or ("fp16" if self.device.startswith("cuda") else "fp32")]
+        timed = self.timed[key]
+        times = blocks.figures(timed)
+        row: dict[str, Any] = {
+            "model": self.name,
+            "trained": bool(self.system.trained),
+            "backend": backend,
+            "precision": precision,
+            "baseline": False,
+            "resolution": size,
+            "native_resolution": self.system.resolution,
+            "parameters": sum(p.numel() for p in self.system.synthesizer.parameters()),
+            **times,
+        }
+        counted = launches.count(frame, self.device)
+        row |= {"launches": counted.host, "device_operations": counted.device}
+        if self.parts is not None:
+            sums = work.total(self.parts, WIDTHS[dtype])
+            gflop = sums["gflop_dense"] + sums["gflop_filters"]
+            floor = self.ceilings.floor_ms(self.parts, dtype)
+            row |= {
+                "gflop_per_frame": round(gflop, 4),
+                "gflop_filters": round(sums["gflop_filters"], 4),
+                "gflop_per_s": round(gflop * times["fps"], 2),
+                "gb_per_frame": round(sums["gb"], 5),
+                "roofline_ms": round(floor, 4),
+                "roofline_percent": round(100 * floor / times["p50_ms"], 2),
+            }
+        return {**row, "warnings": harness.instabilities(timed.samples)}
 
 
-def count_flops(system: Any) -> Any:
-    """Arithmetic of one frame's synthesis."""
-    from bench import flops
-
-    identity, motion = system.identity(seed=0, psi=0.7), system.motion(seed=0).sample(0.0)
-    return flops.count(lambda: system.synthesizer(identity, motion))
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
-def rows(
-    names: Sequence[str],
-    ways: Sequence[Any],
-    resolutions: Sequence[int],
-    seconds: float,
-    say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Every combination. An empty `resolutions` is each model's own."""
+def goals(results: Sequence[Mapping[str, Any]]) -> list[blocks.Goal]:
+    """What the recommended CPU configuration should reach on two cores."""
     found = []
-    for name in names:
-        system = load(name)
-        flops = count_flops(system)  # where it was built, before a backend moves it
-        for backend in ways:
-            for size in resolutions or [system.resolution]:
-                say(f"{name}, {backend.name}, {size}x{size} ...")
-                found.append(measure_row(name, system, backend, size, seconds, flops))
+    least = {"bf16": 45.0, "fp32": 35.0}
+    for row in results:
+        if row["model"] != CPU_CASE or row["backend"] != "cpu" or row["precision"] not in least:
+            continue
+        case = f"{CPU_CASE} {row['precision']}"
+        best = row["fps_best_block"]
+        found.append(blocks.Goal(case, "frames/s, best block", best, least[row["precision"]], True))
+        if row["vs_official"] is not None:
+            many = row["vs_official"]["median"]
+            found.append(blocks.Goal(case, "times the official order's speed", many, 8.0, True))
     return found
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
     """For the terminal."""
-    head = ["model", "backend", "size", "frames/s", "p50 ms", "p95 ms", "p99 ms"]
-    head += ["GFLOP/frame", "GFLOP/s", "weights"]
+    head = ["model", "backend", "size", "frames/s", "p50 ms", "p95 ms", "p99 ms", "launches"]
+    head += ["GB", "GFLOP", "% roofline", "PSNR dB", "x official", "x graph", "x compile"]
     lines = [
         [
-            r["model"],
-            r["backend"],
+            r["model"] + ("" if r["trained"] else " (random weights)"),
+            f"{r['backend']} {r['precision']}".strip(),
             str(r["resolution"]),
             f"{r['fps']:.1f}",
             *(f"{r[key]:.2f}" for key in ("p50_ms", "p95_ms", "p99_ms")),
-            f"{r['gflop_per_frame']:.2f}",
-            f"{r['gflop_per_s']:.1f}",
-            "trained" if r["trained"] else "random weights",
+            str(r["launches"]),
+            _cell(r.get("gb_per_frame"), "{:.3f}"),
+            _cell(r.get("gflop_per_frame"), "{:.2f}"),
+            _cell(r.get("roofline_percent"), "{:.1f}"),
+            _cell(r["psnr_db"] or r["i420_psnr_db"], "{:.1f}"),
+            *(_times(r.get(key)) for key in ("vs_official", "vs_official_graph", "vs_compile")),
         ]
         for r in results
     ]
     return harness.text_table(head, lines)
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _times(ratio: Mapping[str, float] | None) -> str:
+    """`12.3 (11.9-12.8)`: the median and the quartiles of the blocks."""
+    if not ratio:
+        return "-"
+    return f"{ratio['median']:.1f} ({ratio['q1']:.1f}-{ratio['q3']:.1f})"
+
+
+def published_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One per subject and baseline of the published code."""
+    return [
+        f"{r['model']}, {r['backend']} {r['precision']}: {_times(ratio)} times the {word}"
+        for r in results
+        for word, ratio in (r.get("vs_published") or {}).items()
+    ]
 
 
 def _sizes(text: str) -> list[int]:
@@ -224,59 +287,115 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--models", metavar="A,B", help="only these: names below, or checkpoint paths")
     p.add_argument(
+        "--backends",
+        metavar="A,B:PREC",
+        help="only these, each with a precision or without: cpu:bf16,eager,compile",
+    )
+    p.add_argument(
         "--resolutions", type=_sizes, default=[], metavar="N,M", help="sent sizes; default: own"
     )
-    p.add_argument("--seconds", type=float, default=4.0, help="per row, after the warm-up")
+    p.add_argument("--seconds", type=float, default=2.0, help="per row, after the warm-up")
+    p.add_argument("--blocks", type=int, default=blocks.BLOCKS, help="that the seconds are cut in")
+    p.add_argument("--budget", type=float, metavar="S", help="no model begins after so long")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda:0")
     p.add_argument("--threads", type=int, default=0, help="of torch on the CPU; 0: its own choice")
+    p.add_argument(
+        "--against", metavar="DIR", help="a checkout of the published StyleGAN3, run in here"
+    )
+    p.add_argument("--goals", action="store_true", help="only what has goals; exit 1 if one fails")
     p.add_argument("--json", metavar="FILE", help="write the result here as well")
     p.epilog = f"Seeded: {', '.join([*CPU_SIZES, *GPU_SIZES])}."
     return p
 
 
+def measure(plan: Plan, names: Sequence[str], budget_s: float) -> tuple[list[dict], Any]:
+    """Rows of every model that the budget has room for, and the ceilings."""
+    from bench import ceilings
+    from bench.subjects import DTYPES, parse
+
+    end = time.monotonic_ns() + int(budget_s * 1e9)
+    kinds = [DTYPES[word] for _, word in map(parse, plan.ways) if word in DTYPES]
+    if plan.device.startswith("cuda"):
+        kinds.append(DTYPES["fp16"])
+    plan.say("ceilings ...")
+    limits = ceilings.measure(plan.device, kinds, min(0.3, plan.seconds / 4))
+    results: list[dict] = []
+    for name in names:
+        if results and time.monotonic_ns() > end:
+            plan.absent.append(f"{name}: the budget of {budget_s:g} s is spent; name it alone")
+            continue
+        results += plan.rows(name, limits, deadline_ns=end)
+    return results, limits
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    harness.before_torch()
     about = harness.machine()
     import torch
 
+    from bench.subjects import WAYS
     from models import registry
     from models.errors import ModelError
 
     if args.threads:
         torch.set_num_threads(args.threads)
         about["torch_threads"] = args.threads
+    device = args.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     print(harness.describe(about, harness.commit()))
-    ways = backends(args.device)
-    for way in ways:
-        print(f"backend   {way.name}: {way.why}")
     print("\n" + textwrap.fill(NOTE, 100) + "\n", flush=True)
-    names = args.models.split(",") if args.models else None
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    plan = Plan(
+        device,
+        args.backends.split(",") if args.backends else WAYS[kind],
+        args.resolutions,
+        seconds=args.seconds,
+        rounds=args.blocks,
+        against=args.against,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    names = [*seeded_sizes(device), *registry.names()]
+    if args.models or args.goals:
+        names = args.models.split(",") if args.models else [CPU_CASE]
     try:
-        results = rows(
-            names or [*registry.names(), *seeded_sizes(args.device)],
-            ways,
-            args.resolutions,
-            args.seconds,
-            lambda text: print(text, file=sys.stderr, flush=True),
-        )
+        results, limits = measure(plan, names, args.budget or BUDGET_S[kind])
     except ModelError as error:
         print(f"fps: {error}", file=sys.stderr)
         return 2
+    reached = goals(results)
     warnings = harness.busy(about)
+    print(limits.describe() + "\n")
     print(table(results))
-    unsteady = [f"{r['model']}: {'; '.join(r['warnings'])}" for r in results if r["warnings"]]
+    for line in [*published_lines(results), *(f"not here: {text}" for text in plan.absent)]:
+        print(line)
+    unsteady = [
+        f"{r['model']}, {r['backend']} {r['precision']}: {'; '.join(r['warnings'])}"
+        for r in results
+        if r["warnings"]
+    ]
     for warning in [*warnings, *unsteady]:
         print(f"warning: {warning}")
-    if args.json:
+    for sentence in plan.wrong:
+        print(f"WRONG: {sentence}", file=sys.stderr)
+    if args.goals:
+        print(blocks.goals_text(reached))
+    if args.json and not plan.wrong:
         content = harness.envelope(
-            "fps", results, about=about, notes=[NOTE], warnings=warnings, argv=_typed(argv)
+            "fps",
+            results,
+            about=about,
+            notes=[NOTE],
+            warnings=warnings,
+            argv=sys.argv if argv is None else [__file__, *argv],
+            ceilings=limits.as_dict(),
+            absent=plan.absent,
+            goals=[goal.as_dict() for goal in reached],
         )
         harness.write_json(args.json, content)
-    return 0
-
-
-def _typed(argv: Sequence[str] | None) -> list[str]:
-    return sys.argv if argv is None else [__file__, *argv]
+    missed = args.goals and (not reached or not all(goal.passed for goal in reached))
+    return 1 if plan.wrong or missed else 0
 
 
 if __name__ == "__main__":

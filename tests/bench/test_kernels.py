@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 from bench import harness, kernels
+from bench.ceilings import Ceilings
+from bench.fused_cases import FusedCase, Maker, Trial, fused_cases
+from bench.work import Part
 from kernels_triton import implementation
 from kernels_triton.choice import reference_wanted
 
@@ -26,10 +30,38 @@ def case(wrong: float = 0.0, absolute: float | None = None) -> kernels.Case:
     )
 
 
-def test_every_op_folder_has_an_entry() -> None:
-    folders = {p.parent.name for p in (ROOT / "kernels_triton").glob("*/op.py")}
+PLANAR = {  # the ops on planar tensors, whose definition is what they are compared with
+    "bias_act",
+    "conv2d_resample",
+    "filtered_lrelu",
+    "modulated_conv",
+    "rgb_to_i420",
+    "upfirdn2d",
+}
+
+
+def fused_ops() -> set[str]:
+    """Public functions of kernels_triton that ask which way a fused op takes."""
+    found = set()
+    for path in (ROOT / "kernels_triton").glob("*/*.py"):
+        if path.stem not in ("op", "fused", "packed"):
+            continue
+        for node in ast.parse(path.read_text()).body:
+            calls = {
+                n.func.id
+                for n in ast.walk(node)
+                if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+            }
+            if isinstance(node, ast.FunctionDef) and calls & {"fused_way", "own_kernel"}:
+                found.add(node.name)
+    return {name for name in found if not name.startswith("_")} - {"own_kernel"}
+
+
+def test_every_op_has_an_entry() -> None:
+    fused = fused_ops() - {"torgb"}  # torgb_i420 without its last step
+    assert {"fused_filtered_lrelu", "packed_conv2d", "style_scales"} <= fused
     for device in ("cpu", "cuda"):
-        assert {c.op for c in kernels.cases(device)} == folders
+        assert {c.op for c in kernels.registry(device)} == PLANAR | fused
 
 
 @pytest.fixture
@@ -157,10 +189,105 @@ def test_the_wish_for_the_reference_ends_with_the_call() -> None:
         assert reference_wanted()
 
 
+def fused_case(wrong: float = 0.0, unwritten: bool = False) -> FusedCase:
+    """x + 1 in one pass, which misses by `wrong` or leaves a number unwritten."""
+
+    def make(m: Maker) -> Trial:
+        x = m.stored(16, 16)
+        out = m.empty(16, 16)
+
+        def call() -> torch.Tensor:
+            first = int(unwritten)
+            torch.add(x[first:], 1 + wrong, out=out[first:])
+            return out
+
+        part = Part("add", vector=x.numel(), elements=2 * x.numel())
+        return Trial(call, out, lambda: x.double() + 1, lambda: x + 1, lambda: x.float() + 1, part)
+
+    return FusedCase("fused_add", "16x16", make, goal=0.001)
+
+
+LIMITS = Ceilings(
+    {torch.float32: 1e9, torch.bfloat16: 1e9},
+    {torch.float32: 1e9, torch.bfloat16: 1e9},
+    ((1 << 20, 1e9),),
+)
+
+
+def test_fused_ops_are_measured_in_each_storage_type_beside_the_official_order() -> None:
+    rows = kernels.measure_fused(fused_case(), "cpu", 0.02, LIMITS)
+    assert [r["implementation"] for r in rows] == [
+        "official order",
+        "fused float32",
+        "fused bfloat16",
+    ]
+    base, full, half = rows
+    assert base["speedup"] == 1.0 and base["error"] is None
+    assert full["error"] <= full["allowed_error"] < half["allowed_error"]
+    # 512 numbers of four or two bytes at 1 GB/s, and 256 additions at 1 GFLOP/s beside that.
+    assert full["roofline_percent"] == pytest.approx(100 * 0.002048 / full["p50_ms"], rel=0.1)
+    assert half["roofline_percent"] == pytest.approx(100 * 0.001024 / half["p50_ms"], rel=0.1)
+    assert "official order" in kernels.table(rows)
+
+
+@pytest.mark.parametrize("fault", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"unwritten": True}])
+def test_a_fused_op_that_is_wrong_or_leaves_a_number_unwritten_is_not_timed(fault: dict) -> None:
+    with pytest.raises(kernels.Wrong, match=r"fused_add \(16x16\), float32: error .* not timed"):
+        kernels.measure_fused(fused_case(**fault), "cpu", 0.01, LIMITS)
+
+
+STORED = [
+    (index, kind)
+    for index, chosen in enumerate(fused_cases("cpu"))
+    for kind in ("float32", "bfloat16")[: 2 if chosen.halves else 1]
+]
+
+
+@pytest.mark.parametrize(("index", "kind"), STORED)
+def test_registered_fused_ops_agree_with_their_definition(index: int, kind: str) -> None:
+    chosen = fused_cases("cpu")[index]
+    trial = chosen.make(Maker("cpu", getattr(torch, kind), torch.Generator().manual_seed(1)))
+    error, allowed = kernels.fused_error(trial, chosen.label)
+    assert error <= allowed
+
+
+@pytest.mark.parametrize("index", range(len(fused_cases("cpu"))))
+def test_the_official_order_computes_what_the_fused_op_does(index: int) -> None:
+    """But for the scales that a fused op applies on the way: their shapes, and their likeness."""
+    chosen = fused_cases("cpu")[index]
+    trial = chosen.make(Maker("cpu", torch.float32, torch.Generator().manual_seed(1)))
+    official, exact = trial.official(), trial.exact()
+    if isinstance(official, list):  # style_scales: its order makes weights, not factors
+        return
+    if official.dtype != torch.uint8:
+        official = official.permute(0, 2, 3, 1).double()
+        likeness = torch.corrcoef(torch.stack([official.flatten(), exact.flatten()]))[0, 1]
+        assert likeness > 0.9, chosen.label
+    assert official.shape == exact.shape
+
+
+def test_goals_ask_for_speed_and_for_exactness() -> None:
+    rows = kernels.measure_fused(fused_case(), "cpu", 0.01, LIMITS)
+    asked = kernels.goals(rows, [fused_case()])
+    assert [g.what for g in asked] == [
+        "times the official order's speed",
+        "relative error",
+        "times the official order's speed",
+    ]
+    assert all(g.passed for g in asked)
+    slow = [{**row, "speedup": 0.0} for row in rows]
+    assert not kernels.goals(slow, [fused_case()])[0].passed
+    wanted = [c for c in kernels.registry("cpu") if getattr(c, "goal", None)]
+    assert [(c.label, c.goal) for c in wanted] == [
+        ("up 2, down 2, 64x148x148", 25.0),
+        ("up 4, down 2, 64x148x148", 80.0),
+    ]
+
+
 def test_a_failed_check_writes_nothing_and_exits_with_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(kernels, "cases", lambda device: [case(wrong=1.0)])
+    monkeypatch.setattr(kernels, "registry", lambda device: [case(wrong=1.0)])
     out = tmp_path / "out.json"
     assert kernels.main(["--device", "cpu", "--seconds", "0.01", "--json", str(out)]) == 1
     assert "WRONG: add (tiny)" in capsys.readouterr().err
@@ -169,4 +296,4 @@ def test_a_failed_check_writes_nothing_and_exits_with_one(
 
 def test_an_unknown_op_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert kernels.main(["--device", "cpu", "--ops", "fft"]) == 2
-    assert "no op fft; there are filtered_lrelu" in capsys.readouterr().out
+    assert "no op fft; there are fused_filtered_lrelu" in capsys.readouterr().out
