@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from kernels_triton.choice import fused_way
@@ -32,6 +34,11 @@ class FourierTable:
     rows: Tensor
     rate: float
     bandwidth: float
+
+    @cached_property
+    def mixing_half(self) -> Tensor:
+        """`mixing` in float16, for tensor cores; sines have no use for bfloat16's range."""
+        return self.mixing.to(torch.float16)
 
 
 def fourier_input(
@@ -65,8 +72,13 @@ def fourier_input(
         )
     if scale is not None and scale.shape != (n, channels):
         raise ValueError(f"scale must be {[n, channels]}, not {list(scale.shape)}")
-    if fused_way(turn, scale) == "triton":
+    way = fused_way(turn, scale)
+    if way == "triton":
         from kernels_triton.fourier_input import kernel
 
         return kernel.run(turn, table, scale, out)
+    if way == "cpu":
+        from kernels_triton.fourier_input import simd_cpu
+
+        return simd_cpu.run(turn, table, scale, out)
     return out.copy_(reference.fourier_input(turn, table, scale))

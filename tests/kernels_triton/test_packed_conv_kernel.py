@@ -17,6 +17,7 @@ from kernels_triton.modulated_conv.tuning import fastest, tune
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Of the largest result: float32 sums of hundreds of products; half a unit in the last place of the
 # stored result, and as much again where the sum lay on the other side of a rounding boundary.
+# The interpreter cuts bfloat16 off where a GPU rounds: another factor of two.
 ROUNDING = {torch.float32: 2e-6, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 SMALL = Tiles(32, 32, 32, warps=4, stages=2)
 
