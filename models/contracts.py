@@ -52,6 +52,15 @@ class Synthesizer(nn.Module):
         """Image [N, 3, H, W], RGB, nominally in [-1, 1]."""
         raise NotImplementedError
 
+    def example(self) -> tuple[Identity, MotionCode]:
+        """Codes of one picture, zeros in the shapes of every session: for who compiles a network
+        before there is a session.
+
+        Raises:
+            NotImplementedError: This synthesizer does not tell.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not tell the shapes of its codes")
+
     def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
         """The same for inference alone, see `models.fused.pack`; a synthesizer offers it if its
         network can.

@@ -45,6 +45,12 @@ class WalkSynthesizer(Synthesizer):
         """`w` [N, num_ws, w_dim] and `dw` [N or 1, w_dim] to pictures [N, 3, R, R]."""
         return self.synthesis(identity.tensors["w"] + motion.tensors["dw"][:, None])
 
+    def example(self) -> tuple[Identity, MotionCode]:
+        """See `Synthesizer.example`."""
+        network = cast(Any, self.synthesis)
+        w = torch.zeros(1, network.num_ws, network.w_dim)
+        return Identity({"w": w}), MotionCode({"dw": torch.zeros(1, network.w_dim)}, 0.0)
+
     def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
         """See `models.fused.pack`."""
         from models.fused import stylegan2, stylegan3  # on demand: only who draws needs them

@@ -35,6 +35,12 @@ class FrameSynthesizer(Synthesizer):
         """`w` [B, num_ws, w_dim] and `v` [B * F, 2 * frequencies] to frames [B * F, 3, R, R]."""
         return self.synthesis(identity.tensors["w"], motion_v=motion.tensors["v"])
 
+    def example(self) -> tuple[Identity, MotionCode]:
+        """See `Synthesizer.example`."""
+        network = self.synthesis
+        w = torch.zeros(1, network.num_ws, network.w_dim)
+        return Identity({"w": w}), MotionCode({"v": torch.zeros(1, network.motion_dim)}, 0.0)
+
     def pack(self, device: torch.device, dtype: torch.dtype) -> Packed:
         """See `models.fused.pack`."""
         from models.fused import stylegan2  # on demand: only who draws needs it

@@ -77,6 +77,17 @@ def test_every_family_has_a_tiny_configuration():
     assert set(TINY) == set(GENERATORS) == set(registry.SYSTEMS)
 
 
+def test_its_example_has_the_shapes_of_a_session(system):
+    identity, motion = system.synthesizer.example()
+    for example, real in (
+        (identity, system.identity(seed=4)),
+        (motion, system.motion(seed=5).sample(0.5)),
+    ):
+        assert {k: (v.shape, v.dtype) for k, v in example.tensors.items()} == {
+            k: (v.shape, v.dtype) for k, v in real.tensors.items()
+        }
+
+
 def test_it_is_a_system_and_draws_one_finite_picture(system):
     assert isinstance(system, System)
     assert system.name == "tiny" and system.trained is False and system.resolution == 16
