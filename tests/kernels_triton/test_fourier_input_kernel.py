@@ -18,7 +18,7 @@ from kernels_triton.fourier_input import FourierTable, fourier_input, kernel
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Of the largest result. Positions times frequencies reach some ten turns here, and float32 knows
 # them to 1e-6 of a turn. Half precision rounds sines, mixing matrix and result, each to half a unit
-# in the last place. bfloat16 holds the result alone; the interpreter cuts it off where a GPU rounds.
+# in the last place. bfloat16 holds the result alone; the interpreter cuts off where a GPU rounds.
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 
 

@@ -26,7 +26,7 @@ def _layer(width, channels, demod=0, normalize=False, gain=1.0):
 
 
 # As networks mix them: a piece of 4 numbers that is only added up, equal widths, wider on either
-# side, more than one turn of the loop, a last layer without demodulation.
+# side, more than one turn of the loop, layers without demodulation.
 LAYERS = [
     _layer(16, 4),
     _layer(48, 37, demod=48, normalize=True, gain=0.7),
@@ -35,6 +35,7 @@ LAYERS = [
     _layer(272, 260, demod=16, normalize=True, gain=-2.0),
     _layer(32, 32, normalize=True, gain=0.5),
     _layer(64, 51, gain=0.25),
+    _layer(16, 5, demod=48, normalize=True),  # last: what it writes too far nobody writes again
 ]
 
 
