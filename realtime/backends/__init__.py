@@ -164,8 +164,6 @@ def _check(name: str, way: _Way, place: torch.device, precision: str) -> None:
         raise BackendUnavailable(
             name, "it does not use CUDA", "Use --backend auto with --device cuda."
         )
-    if find_spec(f"{__name__}.{way.module}") is None:
-        raise BackendUnavailable(name, "this version does not have it", "Use --backend auto.")
     if way.needs is not None and find_spec(way.needs[0]) is None:
         raise BackendUnavailable(name, f"{way.needs[0]} is not installed", f"{way.needs[1]}.")
     if way.needs is _TRITON and (found := torch.cuda.get_device_capability(place)) < CAPABILITY:

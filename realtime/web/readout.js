@@ -66,9 +66,19 @@ export class Readout {
     this.figure('f-bitrate', rate, unit);
     this.figure('f-render', ms(stats?.render_ms?.p50), 'ms');
     this.bar(summary);
+    this.drawnBy(stats);
     const sentence = live ? explain({ stats: this.last, summary, fps, wantedFps: controls.fps ?? 30 }) : 'No stream at the moment.';
     if (this.byId('bottleneck').textContent !== sentence) this.byId('bottleneck').textContent = sentence;
     if (!document.hidden) this.plot.draw(tracker.samples, nowMs, tracker.unsupported ? `Latency is ${UNMEASURED}.` : 'Latency of each frame appears here.');
+  }
+
+  /** Which backend draws, and why that one: one line, all of it where the pointer rests. */
+  drawnBy(stats) {
+    const element = this.byId('backend');
+    const text = stats?.backend ? `${stats.backend}: ${stats.backend_why || 'no reason given'}` : '–';
+    if (element.textContent === text) return;
+    element.textContent = text;
+    element.parentElement.title = stats?.backend ? text : '';
   }
 
   figure(id, value, unit = '', words = false) {

@@ -193,6 +193,15 @@ async def _settled_motion(tab: Tab) -> float:
     pytest.fail("motion time never stands still while paused")
 
 
+async def test_the_page_says_what_draws_and_why(open_tab: Opener, server: ServerProcess) -> None:
+    tab = await open_tab()
+    await tab.until("s.stats !== null", "no figures come")
+    model = (await server.stats())["engine"]["models"][0]
+    wanted = f"{model['backend']}: {model['backend_why']}"
+    await tab.page.locator("#backend", has_text=wanted).wait_for()
+    assert await tab.page.get_attribute("p:has(#backend)", "title") == wanted
+
+
 async def test_scrubbing_moves_the_motion(open_tab: Opener) -> None:
     tab = await open_tab()
     await tab.page.focus("#scrub")
