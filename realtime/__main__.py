@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def let_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they have nothing to do, unless the operator says otherwise.
+    """Have OpenMP's threads sleep while they have nothing to do, unless the operator wants else.
 
     They spin by default, on the cores that the encoder and the compiled kernels need. OpenMP reads
     this when torch is loaded, so it comes before that; the second name is Intel's.
