@@ -44,24 +44,98 @@ def doubt(row: Row) -> str:
     return " \\*" if row.get("warnings") else ""
 
 
+def times(ratio: Row | None) -> str:
+    """`12.3 (11.9–12.8)`: the median of the blocks and their quartiles."""
+    if not ratio:
+        return "–"
+    return f"{number(ratio['median'])} ({number(ratio['q1'])}–{number(ratio['q3'])})"
+
+
+def drawn_by(row: Row) -> str:
+    """A backend and its precision."""
+    return f"{row['backend']} {row.get('precision') or ''}".strip()
+
+
+def faithful(row: Row) -> str:
+    """dB against the definition: of the float picture, or of the bytes where that is all."""
+    if row.get("psnr_db") is not None:
+        return "exact" if row["psnr_db"] > 120 else number(row["psnr_db"], 0)
+    bytes_db = row.get("i420_psnr_db")
+    return "–" if bytes_db is None else f"{number(bytes_db, 0)} (I420)"
+
+
 FPS: list[Column] = [
     ("model", lambda r: r["model"] + ("" if r["trained"] else " †")),
-    ("backend", lambda r: r["backend"]),
+    ("backend", drawn_by),
     ("sent size", lambda r: f"{r['resolution']}²"),
     ("frames/s", lambda r: number(r["fps"]) + doubt(r)),
     ("frame time p50 / p95 / p99, ms", lambda r: ms(r, "p50_ms", "p95_ms", "p99_ms")),
-    ("GFLOP/frame", lambda r: number(r["gflop_per_frame"], 2)),
-    ("GFLOP/s", lambda r: number(r["gflop_per_s"], 0)),
+    ("GFLOP/frame", lambda r: number(r.get("gflop_per_frame"), 2)),
+    ("GFLOP/s", lambda r: number(r.get("gflop_per_s"), 0)),
+    ("GB/frame", lambda r: number(r.get("gb_per_frame"), 3)),
+    ("launches", lambda r: number(r.get("launches"), 0)),
+    ("% of roofline", lambda r: number(r.get("roofline_percent"), 0)),
+    ("PSNR, dB", faithful),
+    ("times the official order's speed", lambda r: times(r.get("vs_official"))),
+    ("in a CUDA graph", lambda r: times(r.get("vs_official_graph"))),
+    ("times torch.compile's", lambda r: times(r.get("vs_compile"))),
 ]
 
 KERNELS: list[Column] = [
     ("op", lambda r: r["op"]),
     ("case", lambda r: r["case"]),
     ("implementation", lambda r: r["implementation"]),
-    ("largest error", lambda r: error_text(r["error"], r.get("error_unit"))),
+    ("largest error", lambda r: largest_error(r)),
     ("p50, ms", lambda r: number(r["p50_ms"], 3) + doubt(r)),
     ("GB/s", lambda r: number(r["gb_per_s"], 1)),
+    ("% of roofline", lambda r: number(r.get("roofline_percent"), 0)),
     ("times the reference's speed", lambda r: number(r["speedup"], 1)),
+]
+
+
+def largest_error(row: Row) -> str:
+    """A dash for the official order: it is what others are compared with in speed alone."""
+    return "–" if row["error"] is None else error_text(row["error"], row.get("error_unit"))
+
+
+def percentiles(row: Row, stage: str) -> str:
+    """`p50 / p95 / p99` of a stage, ms."""
+    return " / ".join(number(row[stage][q], 2) for q in ("p50", "p95", "p99"))
+
+
+PIPELINE: list[Column] = [
+    ("picture", lambda r: f"{r['codec']} {r['size']}²"),
+    ("frame ready to sent p50 / p95 / p99, ms", lambda r: percentiles(r, "whole") + doubt(r)),
+    ("to the encoder", lambda r: number(r["handed"]["p50"], 2)),
+    ("around the codec", lambda r: number(r["encoder"]["p50"], 2)),
+    ("to the socket", lambda r: number(r["published"]["p50"], 2)),
+    ("codec itself (not counted)", lambda r: number(r["codec_call"]["p50"], 2)),
+    ("packets", lambda r: number(r["packets_per_frame"], 0)),
+    ("most kB allocated a frame", lambda r: held(r)),
+    ("frames", lambda r: number(r["frames"], 0)),
+]
+
+
+def held(row: Row) -> str:
+    """Python's and numpy's, of one picture's."""
+    memory = row.get("memory")
+    if memory is None:
+        return "–"
+    return f"{memory['peak_bytes_p99'] / 1e3:.0f} of {memory['picture_bytes'] / 1e3:.0f}"
+
+
+GPU: list[Column] = [
+    ("model", lambda r: r["model"]),
+    ("size", lambda r: f"{r['resolution']}²"),
+    ("ms p50 / p95 / p99", lambda r: ms(r, "p50_ms", "p95_ms", "p99_ms") + doubt(r)),
+    ("must / stretch", lambda r: f"{r['must_ms']} / {r['stretch_ms']}"),
+    ("engine, ms", lambda r: number(r.get("engine_ms"), 2)),
+    ("launches", lambda r: number(r.get("launches"), 0)),
+    ("% of roofline", lambda r: number(r.get("roofline_percent"), 0)),
+    ("PSNR, dB", lambda r: number(r.get("psnr_db"), 0)),
+    ("baseline", lambda r: r.get("baseline", "–")),
+    ("times its speed", lambda r: times(r.get("vs_eager"))),
+    ("in a CUDA graph", lambda r: times(r.get("vs_graph"))),
 ]
 
 
@@ -133,13 +207,20 @@ LATENCY: list[Column] = [
     ("missed", lambda r: total(r, "missed")),
 ]
 
-COLUMNS: dict[str, list[Column]] = {"fps": FPS, "kernels": KERNELS, "latency": LATENCY}
+COLUMNS: dict[str, list[Column]] = {
+    "fps": FPS,
+    "kernels": KERNELS,
+    "latency": LATENCY,
+    "pipeline": PIPELINE,
+    "gpu": GPU,
+}
 
 FOOTNOTES: dict[str, str] = {
     "fps": "† seeded random weights: the speed is real, the picture is not a trained model's.",
 }
 
 EXPLAINED = {
+    "gpu": "A frame goes from codes in host memory to I420 in pinned host memory.",
     "latency": "Milliseconds, p50 / p95; over several rounds the median p50 and the worst p95. "
     "Stages are medians of ours. Missed: frames of the fixed schedule that were never seen.",
 }
@@ -165,15 +246,28 @@ def caption(content: Row) -> str:
     )
 
 
+def figure(value: float) -> str:
+    """Of a goal that was missed: short, whatever its size."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
 def section(content: Row) -> str:
     """One results file as Markdown."""
-    kind, results = content["benchmark"], content["results"]
-    rows = latency_rows(results) if kind == "latency" else results
-    parts = [markdown_table(COLUMNS[kind], rows), caption(content), *content.get("notes", [])]
+    kind = content["benchmark"]
+    rows, columns = rows_of(content), COLUMNS[kind]
+    if kind != "latency":  # there a pair without figures says that nothing was seen
+        columns = [c for c in columns if any(c[1](row) != "–" for row in rows)]
+    parts = [
+        markdown_table(columns, rows),
+        caption(content),
+        *content.get("notes", []),
+    ]
     if kind in EXPLAINED:
         parts.append(EXPLAINED[kind])
     if goals := content.get("goals"):
-        missed = [f"{g['case']}: {g['what']} {g['value']:.1f}" for g in goals if not g["passed"]]
+        missed = [
+            f"{g['case']}: {g['what']} {figure(g['value'])}" for g in goals if not g["passed"]
+        ]
         said = f" Not reached: {'; '.join(missed)}." if missed else ""
         parts.append(f"{len(goals) - len(missed)} of {len(goals)} goals reached.{said}")
     footnote = FOOTNOTES.get(kind)
@@ -182,6 +276,16 @@ def section(content: Row) -> str:
     if any(row.get("warnings") for row in content["results"]) or content.get("warnings"):
         parts.append("\\* the samples were unsteady; see `warnings` in the results file.")
     return "\n\n".join(parts)
+
+
+def rows_of(content: Row) -> list[Row]:
+    """What a benchmark's table has a row for."""
+    kind, results = content["benchmark"], content["results"]
+    if kind == "latency":
+        return latency_rows(results)
+    if kind == "gpu":
+        return [row for row in results if row["stage"] == "frames"]
+    return list(results)
 
 
 def load_results(folder: Path) -> dict[str, list[Row]]:

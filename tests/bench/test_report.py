@@ -157,5 +157,66 @@ def test_latency_rounds_become_one_row_with_the_baseline_beside_it(place: Path) 
     assert "1 of 2 goals reached. Not reached: H264: join, ms 500.0." in text
 
 
+def test_figures_of_the_fused_way_have_columns_and_empty_columns_do_not(place: Path) -> None:
+    ratio = {"median": 12.34, "q1": 11.9, "q3": 13.0}
+    common = {"launches": 33, "gb_per_frame": 0.0537, "roofline_percent": 41.2}
+    ours = fps_row(precision="bf16", psnr_db=55.3, vs_official=ratio, vs_compile=None, **common)
+    plain = fps_row(backend="official order", precision="", psnr_db=302.0, i420_psnr_db=None)
+    bytes_only = fps_row(backend="eager", precision="", psnr_db=None, i420_psnr_db=92.0)
+    rows = [ours, plain, bytes_only]
+    harness.write_json(place / "results" / "fps.json", envelope("fps", rows))
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert "| cpu bf16 |" in text and "| 33 | 41 | 55 | 12.3 (11.9–13.0) |" in text
+    assert "| – | – | – | exact | – |" in text and "92 (I420)" in text
+    assert "CUDA graph" not in text and "torch.compile" not in text
+
+
+def pipeline_row() -> dict[str, Any]:
+    stage = {"p50": 0.4, "p95": 0.6, "p99": 0.9, "max": 2.0}
+    stages = {name: stage for name in ("whole", "handed", "encoder", "published", "codec_call")}
+    held = {"peak_bytes_p99": 50_000, "picture_bytes": 393_216}
+    about = {"codec": "VP8", "size": 512, "packets_per_frame": 7.4, "frames": 1000}
+    return {**about, **stages, "memory": held, "warnings": []}
+
+
+def test_the_way_to_the_socket_has_a_table(place: Path) -> None:
+    goal = {"case": "VP8 512", "what": "p50, ms", "value": 0.62, "goal": 0.5, "passed": False}
+    content = {**envelope("pipeline", [pipeline_row()]), "goals": [goal]}
+    (place / "results" / "fps.json").unlink()
+    (place / "README.md").write_text(README.replace("bench:fps", "bench:pipeline"))
+    harness.write_json(place / "results" / "pipeline.json", content)
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert "| VP8 512² | 0.40 / 0.60 / 0.90 | 0.40 | 0.40 | 0.40 | 0.40 | 7 | 50 of 393 |" in text
+    assert "Not reached: VP8 512: p50, ms 0.62." in text
+
+
+def test_a_gpus_frames_have_a_table_and_its_other_stages_do_not(place: Path) -> None:
+    ratio = {"median": 4.2, "q1": 4.1, "q3": 4.3}
+    frames = {"model": "stylegan3-t-256", "resolution": 256, "must_ms": 1.25, "stretch_ms": 1.0}
+    times = {"p50_ms": 1.1, "p95_ms": 1.2, "p99_ms": 1.3, "engine_ms": 1.15, "warnings": []}
+    row = {"stage": "frames", **frames, **times, "vs_eager": ratio, "baseline": "official order"}
+    content = envelope("gpu", [row, {"stage": "replays", "replays": 10_000, "warnings": []}])
+    (place / "results" / "fps.json").unlink()
+    (place / "README.md").write_text(README.replace("bench:fps", "bench:gpu"))
+    harness.write_json(place / "results" / "gpu.json", content)
+    assert run(place) == 0
+    text = (place / "README.md").read_text()
+    assert "| stylegan3-t-256 | 256² | 1.10 / 1.20 / 1.30 | 1.25 / 1.0 | 1.15 |" in text
+    assert "4.2 (4.1–4.3)" in text and "replays" not in text
+
+
+def test_the_official_order_has_no_error_of_its_own(place: Path) -> None:
+    figures = {"p50_ms": 1.0, "gb_per_s": 2.0, "speedup": 1.0, "warnings": []}
+    row = {"op": "an_op", "case": "1x1", "implementation": "official order", **figures}
+    (place / "results" / "fps.json").unlink()
+    (place / "README.md").write_text(README.replace("bench:fps", "bench:kernels"))
+    rows = [{**row, "error": None}, {**row, "error": 1.0, "error_unit": "levels"}]
+    harness.write_json(place / "results" / "kernels.json", envelope("kernels", rows))
+    assert run(place) == 0
+    assert "| official order | – | 1.000 |" in (place / "README.md").read_text()
+
+
 def test_the_projects_readme_shows_the_stored_results() -> None:
     assert report.main(["--check"]) == 0
