@@ -105,9 +105,9 @@ class Work:
 
     @property
     def pixels(self) -> int:
-        """Of the output, in all samples."""
+        """Of one sample's output."""
         grow = 2 * self.padding - self.kernel + 1
-        return self.samples * (self.rows + grow) * (self.columns + grow)
+        return (self.rows + grow) * (self.columns + grow)
 
     @property
     def length(self) -> int:
@@ -141,7 +141,7 @@ def cycles(work: Work, tiles: Tiles) -> int:
     what it computes with its area, so large maps want large ones.
     """
     across = -(-work.outputs // tiles.channels)
-    programs = -(-work.pixels // tiles.pixels) * across
+    programs = work.samples * -(-work.pixels // tiles.pixels) * across
     products = tiles.pixels * tiles.channels * tiles.depth // PRODUCTS_PER_CYCLE
     loads = (tiles.pixels + tiles.channels) * tiles.depth * work.dtype.itemsize // BYTES_PER_CYCLE
     turns = -(-work.length // tiles.depth)

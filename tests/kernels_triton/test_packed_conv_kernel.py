@@ -60,7 +60,7 @@ def _assert_close(y, expected, dtype):
 @pytest.mark.parametrize(
     "sizes, kernel, padding, channels",
     [
-        ((2, 5, 7), 3, 2, (48, 48)),  # tiles that hold pixels of both samples
+        ((2, 5, 7), 3, 2, (48, 48)),  # ragged tiles in every sample
         ((1, 9, 4), 3, 0, (16, 16)),
         ((1, 1, 1), 3, 1, (16, 48)),  # one pixel, all taps but one outside
         ((2, 1, 1), 1, 0, (48, 16)),
