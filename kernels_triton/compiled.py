@@ -15,9 +15,13 @@ from numba import types
 from torch import Tensor
 
 from kernels_triton import simd, simd_pixels
+from kernels_triton.workers import shared
 
 # A kernel divides by nothing that may be zero and indexes nothing that it has not been given.
 _OPTIONS: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
+
+# Numbers that a kernel is through with, after some 0.1 ms, before another thread would be of help.
+FEW = 1 << 19
 
 F32 = types.Array(types.float32, 1, "C")
 BF16 = types.Array(types.uint16, 1, "C")  # bfloat16 as numba sees it
@@ -71,3 +75,11 @@ def flat(x: Tensor) -> np.ndarray:
     """The memory of a contiguous tensor as kernels read it; bfloat16 as uint16."""
     x = x.detach().view(-1)
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def spread(kernel: Callable[..., Any], tasks: int, numbers: int, *arguments: Any) -> None:
+    """`shared` by several threads where a kernel has at least `FEW` numbers to go through."""
+    if numbers < FEW:
+        kernel(*arguments, 0, tasks)
+    else:
+        shared(kernel, tasks, *arguments)

@@ -18,7 +18,7 @@ from kernels_triton.bias_act import reference, simd_epilogue
 from kernels_triton.bias_act.epilogue import Epilogue
 from kernels_triton.bias_act.fused import Skip
 from kernels_triton.bias_act.simd_epilogue import finished, folded
-from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known
+from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known, spread
 from kernels_triton.simd import LANES, vadd, vfma, vload, vmax, vmin, vmul, vsplat, vstore
 from kernels_triton.simd_pixels import (
     WEAVE_STARTS,
@@ -31,7 +31,6 @@ from kernels_triton.simd_pixels import (
     vweave_1,
     vweave_2,
 )
-from kernels_triton.workers import shared
 
 _QUAD = 4  # pixels whose partial sums share a vector
 _ZERO = np.float32(0)
@@ -207,9 +206,10 @@ def bias_act_torgb(
     table, noise, hop = folded(end, scale_in, scale_out, n)
     numbers = np.array([end.gain, end.slope, end.clamp, skip.clamp], np.float32)
     source, picture = flat(x), flat(image)
-    shared(
+    spread(
         _rows,
         n * height,
+        x.numel(),
         *(source, (height, width, channels), table, flat(skip.weight * style[:, None])),
         *(noise, hop, numbers, source if out is None else flat(out), out is not None),
         *(flat(skip.bias.contiguous()), picture if before is None else flat(before)),

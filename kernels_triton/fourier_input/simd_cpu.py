@@ -18,10 +18,9 @@ import torch
 from numba import types
 from torch import Tensor
 
-from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known
+from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known, spread
 from kernels_triton.fourier_input import reference
 from kernels_triton.simd import LANES, vfma, vload, vmax, vmin, vmul, vsplat, vstore
-from kernels_triton.workers import shared
 
 if TYPE_CHECKING:
     from kernels_triton.fourier_input.op import FourierTable
@@ -33,7 +32,7 @@ _S0, _S1, _S2, _S3, _S4, _S5, _S6 = (
     _F((-1) ** k * math.tau ** (2 * k + 1) / math.factorial(2 * k + 1)) for k in range(7)
 )
 _WHOLE = 1.5 * 2.0**52  # what is added to it becomes a whole number
-_FEW = 1 << 24  # products take about as long as waking a thread, some 0.2 ms
+_PRODUCTS = 32  # of a matrix, in the time that other kernels need for a number
 
 
 @inlined
@@ -194,8 +193,6 @@ def run(turn: Tensor, table: FourierTable, scale: Tensor | None, out: Tensor) ->
     scales = np.ones(n * wide, np.float32) if scale is None else flat(scale.contiguous())
     constants = (flat(table.mixing.contiguous()), scales, flat(out))
     arguments = (waves, (height, width, channels, count, wide), *constants)
-    if n * height * width * count * wide < _FEW:
-        _rows(*arguments, 0, n * height)
-    else:
-        shared(_rows, n * height, *arguments)
+    products = n * height * width * count * wide
+    spread(_rows, n * height, products // _PRODUCTS, *arguments)
     return out

@@ -14,7 +14,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from kernels_triton.compiled import F32, I32, U8, compiled, inlined
+from kernels_triton.compiled import F32, I32, U8, compiled, inlined, spread
 from kernels_triton.rgb_to_i420.reference import BLUE, LUMA, RED
 from kernels_triton.simd import LANES, vadd, vfma, vload, vmax, vmin, vsplat
 from kernels_triton.simd_pixels import (
@@ -26,7 +26,6 @@ from kernels_triton.simd_pixels import (
     vstore_bytes,
     vstore_halves,
 )
-from kernels_triton.workers import shared
 
 _F = np.float32
 # [-1, 1] to [0, 1] is x / 2 + 1 / 2; rows of chroma sum to zero, so their half drops out.
@@ -124,7 +123,7 @@ def image_to_i420(image: Tensor, out: Tensor, broken: Tensor | None) -> Tensor:
     n, height, width, _ = image.shape
     flags = flags_of(broken, n)
     flat = image.detach().view(-1).numpy()
-    shared(_rows, n * height // 2, flat, height, width, out.view(-1).numpy(), flags)
+    spread(_rows, n * height // 2, image.numel(), flat, height, width, out.view(-1).numpy(), flags)
     return out
 
 

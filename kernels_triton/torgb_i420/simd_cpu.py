@@ -16,14 +16,13 @@ import numpy as np
 from numba import types
 from torch import Tensor
 
-from kernels_triton.compiled import BF16, F32, I32, U8, compiled, flat, inlined, known
+from kernels_triton.compiled import BF16, F32, I32, U8, compiled, flat, inlined, known, spread
 from kernels_triton.rgb_to_i420 import simd_cpu as i420
 from kernels_triton.rgb_to_i420.simd_cpu import bounded, flags_of, levels, spill, worse
 from kernels_triton.simd import LANES, vadd, vfma, vload, vmax, vmin, vmul, vsplat, vstore
 from kernels_triton.simd_pixels import vnan, vpixels_0, vpixels_1, vpixels_2, vsum4, vsum16
 from kernels_triton.torgb_i420 import reference
 from kernels_triton.torgb_i420.op import ToRgb
-from kernels_triton.workers import shared
 
 _F = np.float32
 _ZERO = _F(0)
@@ -168,7 +167,17 @@ def torgb(x: Tensor, to: ToRgb, style: Tensor | None, out: Tensor) -> Tensor:
         return out.copy_(reference.torgb(x, to, style))
     n, height, width, channels = x.shape
     image = out.view(-1).numpy()
-    shared(_rgb_rows, n * height, flat(x), height, width, channels, *_constants(to, style), image)
+    spread(
+        _rgb_rows,
+        n * height,
+        x.numel(),
+        flat(x),
+        height,
+        width,
+        channels,
+        *_constants(to, style),
+        image,
+    )
     return out
 
 
@@ -180,7 +189,7 @@ def torgb_i420(
         return reference.torgb_i420(x, to, style, out, broken)
     n, height, width, channels = x.shape
     constants = (*_constants(to, style), out.view(-1).numpy(), flags_of(broken, n))
-    shared(_i420_rows, n * height // 2, flat(x), height, width, channels, *constants)
+    spread(_i420_rows, n * height // 2, x.numel(), flat(x), height, width, channels, *constants)
     return out
 
 

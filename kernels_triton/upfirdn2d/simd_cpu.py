@@ -18,10 +18,9 @@ from torch import Tensor
 from kernels_triton.bias_act import simd_epilogue
 from kernels_triton.bias_act.epilogue import Epilogue
 from kernels_triton.bias_act.simd_epilogue import finished, folded
-from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known
+from kernels_triton.compiled import BF16, F32, compiled, flat, inlined, known, spread
 from kernels_triton.simd import LANES, vadd, vfma, vload, vmul, vsplat, vstore
 from kernels_triton.upfirdn2d import reference
-from kernels_triton.workers import shared
 
 _ZERO = np.float32(0)
 _STRETCH = 4096  # numbers of a stretch: 16 KiB, half of a small first-level cache
@@ -136,9 +135,10 @@ def fir_bias_act(
     _, high, wide, _ = out.shape
     table, noise, hop = folded(end, scale_in, scale_out, n)
     eight = np.array(taps + (0.0,) * (8 - len(taps)), np.float32)
-    shared(
+    spread(
         _rows,
         n * high,
+        x.numel(),
         *(flat(x), (height, width, channels), eight, 4 if len(taps) <= 4 else 8, pad),
         *(table, noise, hop, np.array([end.gain, end.slope, end.clamp], np.float32)),
         *(flat(out), (high, wide)),

@@ -57,8 +57,7 @@ def _wide(turn, table, scale):
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size, channels", CASES)
-def test_features(size, channels, dtype, scaled, threads, monkeypatch) -> None:
-    monkeypatch.setattr(simd_cpu, "_FEW", 0)  # or the threads are not woken for so little
+def test_features(size, channels, dtype, scaled, threads) -> None:
     turn, table, scale = _case(size, channels)
     scale = scale if scaled else None
     out = torch.full((*size, channels[1]), math.nan, dtype=dtype)
