@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kernels_triton.bias_act import reference
 from kernels_triton.bias_act.reference import ACTIVATIONS
-from kernels_triton.choice import needs_gradient, reference_wanted
+from kernels_triton.choice import fused_way, needs_gradient, reference_wanted, watched
 
 
 def default_gain(act: str) -> float:
@@ -48,6 +48,12 @@ def bias_act(
         raise ValueError(f"bias {list(b.shape)} does not fit axis {dim} of {list(x.shape)}")
     alpha = ACTIVATIONS[act].alpha if alpha is None else alpha
     gain = ACTIVATIONS[act].gain if gain is None else gain
+    if fused_way(x, b) == "triton" and not needs_gradient(x, b) and not watched(x):
+        from kernels_triton.bias_act import kernel
+
+        if kernel.takes(x, b):
+            out = x if inplace else None
+            return kernel.bias_act(x, b, dim % x.ndim, act, alpha, gain, clamp, out)
     if (
         inplace
         and act in ("linear", "lrelu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels_triton.choice import fused_way
+from kernels_triton.choice import fused_way, watched
 from kernels_triton.rgb_to_i420 import reference
 
 
@@ -28,14 +28,18 @@ def rgb_to_i420(rgb: Tensor, *, out: Tensor | None = None) -> Tensor:
     if rgb.ndim != 4 or rgb.shape[1] != 3 or rgb.shape[2] % 2 or rgb.shape[3] % 2:
         raise ValueError(f"rgb must be [N, 3, H, W] with even H and W, not {list(rgb.shape)}")
     n, _, height, width = rgb.shape
-    i420 = reference.rgb_to_i420(rgb)
-    if out is None:
-        return i420
-    if out.shape != (n, height * 3 // 2, width) or out.dtype != torch.uint8:
-        raise ValueError(
-            f"out must be uint8 {[n, height * 3 // 2, width]}, not {out.dtype} {list(out.shape)}"
-        )
-    return out.copy_(i420)
+    wanted = (n, height * 3 // 2, width)
+    if out is not None and (out.shape != wanted or out.dtype != torch.uint8):
+        raise ValueError(f"out must be uint8 {list(wanted)}, not {out.dtype} {list(out.shape)}")
+    if fused_way(rgb) == "triton" and not watched(rgb):
+        from kernels_triton.rgb_to_i420 import kernel
+
+        if out is not None and out.is_contiguous():
+            return kernel.rgb_to_i420(rgb, out)
+        i420 = kernel.rgb_to_i420(rgb, torch.empty(wanted, dtype=torch.uint8, device=rgb.device))
+    else:
+        i420 = reference.rgb_to_i420(rgb)
+    return i420 if out is None else out.copy_(i420)
 
 
 def image_to_i420(image: Tensor, *, out: Tensor, broken: Tensor | None = None) -> Tensor:

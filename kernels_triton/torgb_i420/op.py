@@ -45,8 +45,11 @@ def torgb(
     _check(x, to, style)
     if out is None:
         out = torch.empty((*x.shape[:3], 3), device=x.device)
-    elif out.shape != (*x.shape[:3], 3) or out.dtype != torch.float32:
-        raise ValueError(f"out must be float32 {[*x.shape[:3], 3]}, not {list(out.shape)}")
+    elif out.shape != (*x.shape[:3], 3) or out.dtype != torch.float32 or not out.is_contiguous():
+        raise ValueError(
+            f"out must be contiguous float32 {[*x.shape[:3], 3]}, not {out.dtype} "
+            f"{list(out.shape)} with strides {list(out.stride())}"
+        )
     way = fused_way(x, style)
     if way == "triton":
         from kernels_triton.torgb_i420 import kernel

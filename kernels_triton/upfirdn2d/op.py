@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels_triton.choice import reference_wanted
+from kernels_triton.choice import fused_way, needs_gradient, reference_wanted, watched
 from kernels_triton.upfirdn2d import reference, strided
 
 Factor = int | Sequence[int]
@@ -85,6 +85,11 @@ def upfirdn2d(
         raise ValueError(
             f"upsampled and padded picture of {padded} is smaller than the {width}x{height} filter"
         )
+    if fused_way(x, f) == "triton" and not needs_gradient(x, f) and not watched(x):
+        from kernels_triton.upfirdn2d import kernel
+
+        if f is not None and kernel.takes(x, f, up, down):
+            return kernel.upfirdn2d(x, f, up, down, pad, flip_filter, gain)
     implementation = reference if reference_wanted() else strided
     return implementation.upfirdn2d(x, f, up, down, pad, flip_filter, gain)
 

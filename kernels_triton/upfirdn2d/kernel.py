@@ -1,0 +1,525 @@
+"""What follows StyleGAN2's transposed convolution, and the general upfirdn2d, as Triton kernels.
+
+All arithmetic is in float32, whatever the storage.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from kernels_triton.aot import Variant
+from kernels_triton.bias_act.epilogue import Epilogue
+from kernels_triton.bias_act.kernel import channel_block, finish, row_stride
+
+# A lane holds two channels of FIR_COLUMNS neighbouring outputs. On sm_90 that takes 23 issue slots
+# per output and 88 registers; four channels take 21 and 168, eight columns 22 and 138: too many
+# registers to have enough loads under way.
+FIR_WARPS, FIR_COLUMNS = 4, 4
+FIR_LANES = 2 * 32 * FIR_WARPS  # channels times groups of columns
+FIR_PROGRAMS = 1024  # below this many programs, strips become shorter: an H200 runs 660 at a time
+FIR_TURNS = 8  # 32 rows of 4 taps: 3 rows in 32 are filtered twice
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MOST_TAPS = 24  # per axis; the loop along x is unrolled
+MOST_FACTOR = 4
+TILE_WARPS, TILE = 4, 1024  # outputs of a program of the general op
+
+
+@triton.jit
+def _row(ptr, inside, there, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr):
+    """SAMPLES neighbouring columns of the tile's input row, zero outside of the picture."""
+    row = ()  # type: tuple
+    for i in tl.static_range(SAMPLES):
+        row = row + (tl.load(ptr + i * CHANNELS, mask=inside[i] & there, other=0.0),)
+    return row
+
+
+@triton.jit
+def _along_x(row, first, TAPS: tl.constexpr, COUNT: tl.constexpr, COLUMNS: tl.constexpr):
+    """Filters one row of blocks from block `first` on: COLUMNS blocks of float32."""
+    wide = ()  # type: tuple
+    for i in tl.static_range(COLUMNS + COUNT - 1):
+        wide = wide + (row[first + i].to(tl.float32),)
+    filtered = ()  # type: tuple
+    for o in tl.static_range(COLUMNS):
+        total = wide[o] * TAPS[0]
+        for k in tl.static_range(1, COUNT):
+            total += wide[o + k] * TAPS[k]
+        filtered = filtered + (total,)
+    return filtered
+
+
+@triton.jit
+def _from(blocks, first: tl.constexpr, count: tl.constexpr):
+    part = ()  # type: tuple
+    for i in tl.static_range(count):
+        part = part + (blocks[first + i],)
+    return part
+
+
+@triton.jit
+def _down_column(
+    window, column: tl.constexpr, TAPS: tl.constexpr, COUNT: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Filters COUNT rows of COLUMNS blocks along y, in one column."""
+    total = window[column] * TAPS[0]
+    for k in tl.static_range(1, COUNT):
+        total += window[k * COLUMNS + column] * TAPS[k]
+    return total
+
+
+@triton.jit(do_not_specialize=["height", "width", "out_height", "out_width", "pad"])
+def fir_bias_act_kernel(
+    x_ptr,
+    noise_ptr,
+    bias_ptr,
+    scale_in_ptr,
+    scale_out_ptr,
+    out_ptr,
+    height,
+    width,
+    out_height,
+    out_width,
+    scale_in_stride_n,
+    scale_out_stride_n,
+    pad,
+    strength,
+    slope,
+    gain,
+    limit,
+    CHANNELS: tl.constexpr,
+    TURNS: tl.constexpr,
+    TAPS: tl.constexpr,
+    COUNT: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    GROUPS: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    # Tile: BLOCK_C channels, which divide all, GROUPS x COLUMNS output columns and TURNS x COUNT
+    # output rows of one picture. A lane keeps the last COUNT - 1 rows, filtered along x, in
+    # registers; a turn takes COUNT rows, so that the rows' places repeat and nothing is moved.
+    # The largest of TAPS is 1: it costs no product, and `strength` makes up for it.
+    SAMPLES: tl.constexpr = COLUMNS + COUNT - 1
+    KEPT: tl.constexpr = (COUNT - 1) * COLUMNS
+    BLOCKS: tl.constexpr = CHANNELS // BLOCK_C
+    n = tl.program_id(2).to(tl.int64)
+    c = tl.program_id(0) % BLOCKS * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
+    group = tl.program_id(0) // BLOCKS * GROUPS + tl.arange(0, GROUPS)[:, None]
+    column = group * COLUMNS
+    top = tl.program_id(1) * (TURNS * COUNT)
+    first = (n * height + top - pad) * width - pad
+    source = x_ptr + first * CHANNELS + (column * CHANNELS + c)
+    first = (n * out_height + top) * out_width
+    target = out_ptr + first * CHANNELS + (column * CHANNELS + c)
+    if noise_ptr is not None:
+        noise_ptr += top * out_width
+
+    inside = ()  # type: tuple
+    kept = ()  # type: tuple
+    for i in tl.static_range(SAMPLES):
+        x = column + i - pad
+        inside = inside + ((x >= 0) & (x < width) & (c >= 0),)
+    for o in tl.static_range(COLUMNS):
+        kept = kept + ((column + o < out_width) & (c >= 0),)
+
+    # A positive gain passes through the leaky ReLU: it costs nothing on scale and bias.
+    bias = tl.load(bias_ptr + c) * gain
+    scale = tl.full((1, BLOCK_C), 1.0, tl.float32) * (strength * gain)
+    if scale_in_ptr is not None:
+        scale *= tl.load(scale_in_ptr + n * scale_in_stride_n + c)
+    scale_out = tl.full((1, BLOCK_C), 1.0, tl.float32)
+    if scale_out_ptr is not None:
+        scale_out = tl.load(scale_out_ptr + n * scale_out_stride_n + c)
+
+    window = ()  # type: tuple
+    y = top - pad
+    for _ in tl.static_range(COUNT - 1):
+        row = _row(source, inside, (y >= 0) & (y < height), CHANNELS, SAMPLES)
+        window = window + _along_x(row, 0, TAPS, COUNT, COLUMNS)
+        source += width * CHANNELS
+        y += 1
+    line = top
+    for _ in range(TURNS):
+        # All loads of a turn come before its stores, so that they are under way together.
+        rows = ()  # type: tuple
+        for _k in tl.static_range(COUNT):
+            rows = rows + _row(source, inside, (y >= 0) & (y < height), CHANNELS, SAMPLES)
+            source += width * CHANNELS
+            y += 1
+        for k in tl.static_range(COUNT):
+            window = window + _along_x(rows, k * SAMPLES, TAPS, COUNT, COLUMNS)
+            there = line < out_height
+            for o in tl.static_range(COLUMNS):
+                value = _down_column(window, o, TAPS, COUNT, COLUMNS) * scale + bias
+                if noise_ptr is not None:
+                    mask = (column + o < out_width) & there
+                    value += tl.load(noise_ptr + (column + o), mask=mask, other=0.0) * gain
+                value = finish(value, slope, limit) * scale_out
+                tl.store(
+                    target + o * CHANNELS, value.to(out_ptr.dtype.element_ty), mask=kept[o] & there
+                )
+            window = _from(window, COLUMNS, KEPT)
+            target += out_width * CHANNELS
+            line += 1
+            if noise_ptr is not None:
+                noise_ptr += out_width
+
+
+def fir_bias_act(
+    x: Tensor,
+    taps: tuple[float, ...],
+    pad: int,
+    end: Epilogue,
+    scale_in: Tensor | None,
+    scale_out: Tensor | None,
+    out: Tensor,
+) -> Tensor:
+    """See `kernels_triton.upfirdn2d.fir_bias_act`; arguments are already checked and completed
+    here. Allocates nothing.
+
+    Raises:
+        ValueError: More or fewer than 2 to 8 taps, all taps zero, or strides that the kernel cannot
+            walk.
+    """
+    peak = max(taps, key=abs, default=0.0)
+    if not 2 <= len(taps) <= 8 or peak == 0:
+        raise ValueError(f"taps are {taps}; the kernel takes 2 to 8, not all zero")
+    n, height, width, channels = x.shape
+    out_height, out_width = out.shape[1:3]
+    block_c = channel_block(channels, 64)
+    groups = FIR_LANES // block_c
+    across = channels // block_c * triton.cdiv(out_width, groups * FIR_COLUMNS)
+    strips = triton.cdiv(out_height, len(taps))
+    turns = 1  # a power of two, so that there are few kernels to compile
+    while turns < FIR_TURNS and n * across * strips >= 2 * turns * FIR_PROGRAMS:
+        turns *= 2
+    fir_bias_act_kernel[(across, triton.cdiv(strips, turns), n)](
+        x,
+        end.noise,
+        end.bias,
+        scale_in,
+        scale_out,
+        out,
+        height,
+        width,
+        out_height,
+        out_width,
+        row_stride(scale_in, "scale_in"),
+        row_stride(scale_out, "scale_out"),
+        pad,
+        peak * peak,
+        end.slope,
+        end.gain,
+        end.clamp,
+        CHANNELS=channels,
+        TURNS=turns,
+        TAPS=tuple(tap / peak for tap in taps),
+        COUNT=len(taps),
+        COLUMNS=FIR_COLUMNS,
+        GROUPS=groups,
+        BLOCK_C=block_c,
+        num_warps=FIR_WARPS,
+    )
+    return out
+
+
+@triton.jit
+def _first_tap(position, UP: tl.constexpr):
+    """The first tap at or after `position` in the upsampled grid that meets a sample."""
+    return ((-position) % UP + UP) % UP  # a remainder has the sign of what is divided
+
+
+@triton.jit
+def _tap(
+    taps_ptr,
+    phase,
+    there,
+    first: tl.constexpr,
+    UP: tl.constexpr,
+    WIDTH: tl.constexpr,
+    FLIP: tl.constexpr,
+    stride,
+):
+    """Tap `first + phase` of each output: one load per phase, whatever the number of outputs."""
+    tap = tl.zeros(phase.shape, tl.float32)
+    for p in tl.static_range(UP):
+        if first + p < WIDTH:
+            at = taps_ptr + (first + p if FLIP else WIDTH - 1 - first - p) * stride
+            tap = tl.where(phase == p, tl.load(at, mask=there, other=0.0).to(tl.float32), tap)
+    return tap
+
+
+@triton.jit
+def _add_row(
+    total,
+    x_ptr,
+    f_ptr,
+    step,
+    first_y,
+    top,
+    first_x,
+    left,
+    mask,
+    height,
+    width,
+    x_stride_h,
+    x_stride_w,
+    f_stride_h,
+    f_stride_w,
+    UP_X: tl.constexpr,
+    UP_Y: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    FLIP: tl.constexpr,
+):
+    """`total` [columns, channels] and one row of taps' share of it."""
+    y = top + step
+    tap_y = first_y + step * UP_Y
+    met = (tap_y < HEIGHT) & (y >= 0) & (y < height)
+    line = x_ptr + y.to(tl.int64) * x_stride_h
+    taps = f_ptr + (tap_y if FLIP else HEIGHT - 1 - tap_y) * f_stride_h
+    for i in tl.static_range((WIDTH + UP_X - 1) // UP_X):
+        x = left + i
+        here = (x >= 0) & (x < width) & met
+        sample = tl.load(line + (x * x_stride_w)[:, None], mask=here[:, None] & mask, other=0.0)
+        tap = _tap(taps, first_x, met, i * UP_X, UP_X, WIDTH, FLIP, f_stride_w)
+        total += sample.to(tl.float32) * tap[:, None]
+    return total
+
+
+@triton.jit(do_not_specialize=["height", "width", "out_width", "pad_x", "pad_y"])
+def upfirdn2d_kernel(
+    x_ptr,
+    f_ptr,
+    out_ptr,
+    height,
+    width,
+    channels,
+    out_width,
+    x_stride_n,
+    x_stride_c,
+    x_stride_h,
+    x_stride_w,
+    out_stride_n,
+    out_stride_c,
+    out_stride_h,
+    out_stride_w,
+    f_stride_h,
+    f_stride_w,
+    pad_x,
+    pad_y,
+    gain,
+    UP_X: tl.constexpr,
+    UP_Y: tl.constexpr,
+    DOWN_X: tl.constexpr,
+    DOWN_Y: tl.constexpr,
+    WIDTH: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    FLIP: tl.constexpr,
+    BLOCK_X: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    # Tile: BLOCK_X outputs of one row, in BLOCK_C channels of one picture. Of the WIDTH x HEIGHT
+    # taps only those that meet a sample, and no inserted zero, are touched.
+    across = tl.cdiv(out_width, BLOCK_X)
+    deep = tl.cdiv(channels, BLOCK_C)
+    n = (tl.program_id(0) // (across * deep)).to(tl.int64)
+    row = tl.program_id(1)
+    column = tl.program_id(0) % across * BLOCK_X + tl.arange(0, BLOCK_X)
+    c = tl.program_id(0) // across % deep * BLOCK_C + tl.arange(0, BLOCK_C)
+    channel = c.to(tl.int64)[None, :]
+    mask = (column < out_width)[:, None] & (c < channels)[None, :]
+
+    first_y = _first_tap(row * DOWN_Y - pad_y, UP_Y)
+    first_x = _first_tap(column * DOWN_X - pad_x, UP_X)
+    top = (row * DOWN_Y - pad_y + first_y) // UP_Y  # exact, whatever the sign
+    left = (column * DOWN_X - pad_x + first_x) // UP_X
+    source = x_ptr + n * x_stride_n + channel * x_stride_c
+    total = tl.zeros((BLOCK_X, BLOCK_C), tl.float32)
+    # A loop that is not unrolled keeps the code of a large filter small.
+    STEPS: tl.constexpr = (HEIGHT + UP_Y - 1) // UP_Y
+    if STEPS <= 4:
+        for j in tl.static_range(STEPS):
+            total = _add_row(
+                total, source, f_ptr, j, first_y, top, first_x, left, mask, height, width,
+                x_stride_h, x_stride_w, f_stride_h, f_stride_w, UP_X, UP_Y, WIDTH, HEIGHT, FLIP
+            )  # fmt: skip
+    else:
+        for j in range(STEPS):
+            total = _add_row(
+                total, source, f_ptr, j, first_y, top, first_x, left, mask, height, width,
+                x_stride_h, x_stride_w, f_stride_h, f_stride_w, UP_X, UP_Y, WIDTH, HEIGHT, FLIP
+            )  # fmt: skip
+    target = out_ptr + n * out_stride_n + channel * out_stride_c + row.to(tl.int64) * out_stride_h
+    tl.store(
+        target + (column * out_stride_w)[:, None],
+        (total * gain).to(out_ptr.dtype.element_ty),
+        mask=mask,
+    )
+
+
+def takes(x: Tensor, f: Tensor, up: tuple[int, int], down: tuple[int, int]) -> bool:
+    """Whether `upfirdn2d` below can do it: a small filter and small factors, on one device."""
+    return (
+        x.dtype in DTYPES
+        and f.device == x.device
+        and f.is_floating_point()
+        and max(f.shape) <= MOST_TAPS
+        and max(*up, *down) <= MOST_FACTOR
+        and x.numel() > 0
+    )
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    """See `kernels_triton.upfirdn2d.upfirdn2d`; arguments are already checked and completed here,
+    and `takes` them. x may have any strides; the result is channels-last where x is.
+    """
+    if f.ndim == 2:
+        return _filtered(x, f, up, down, padding, flip_filter, gain, x.dtype)
+    x0, x1, y0, y1 = padding
+    across, along = (x0, x1, 0, 0), (0, 0, y0, y1)
+    wide = _filtered(
+        x, f[None, :], (up[0], 1), (down[0], 1), across, flip_filter, 1.0, torch.float32
+    )
+    return _filtered(wide, f[:, None], (1, up[1]), (1, down[1]), along, flip_filter, gain, x.dtype)
+
+
+def _filtered(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """One pass with a [fh, fw] filter."""
+    n, channels, height, width = x.shape
+    x0, x1, y0, y1 = padding
+    out_height = (height * up[1] + y0 + y1 - f.shape[0]) // down[1] + 1
+    out_width = (width * up[0] + x0 + x1 - f.shape[1]) // down[0] + 1
+    last = x.stride(1) == 1 and channels > 1
+    out = torch.empty(
+        (n, channels, out_height, out_width),
+        dtype=dtype,
+        device=x.device,
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
+    # Lanes lie along what is contiguous.
+    if last:
+        block_c = min(64, triton.next_power_of_2(channels))
+        block_x = TILE // block_c
+    else:
+        block_x = min(TILE, max(16, triton.next_power_of_2(out_width)))
+        block_c = TILE // block_x
+    tiles = triton.cdiv(out_width, block_x) * triton.cdiv(channels, block_c)
+    upfirdn2d_kernel[(n * tiles, out_height)](
+        x,
+        f,
+        out,
+        height,
+        width,
+        channels,
+        out_width,
+        *x.stride(),
+        *out.stride(),
+        *f.stride(),
+        x0,
+        y0,
+        gain,
+        UP_X=up[0],
+        UP_Y=up[1],
+        DOWN_X=down[0],
+        DOWN_Y=down[1],
+        WIDTH=f.shape[1],
+        HEIGHT=f.shape[0],
+        FLIP=flip_filter,
+        BLOCK_X=block_x,
+        BLOCK_C=block_c,
+        num_warps=TILE_WARPS,
+    )
+    return out
+
+
+def _fir_variant(name: str, dtype: str, channels: int) -> Variant:
+    signature = {
+        "x_ptr": f"*{dtype}",
+        **dict.fromkeys(("noise_ptr", "bias_ptr", "scale_in_ptr", "scale_out_ptr"), "*fp32"),
+        "out_ptr": f"*{dtype}",
+        **dict.fromkeys(("height", "width", "out_height", "out_width"), "i32"),
+        **dict.fromkeys(("scale_in_stride_n", "scale_out_stride_n", "pad"), "i32"),
+        **dict.fromkeys(("strength", "slope", "gain", "limit"), "fp32"),
+        **dict.fromkeys(("CHANNELS", "TURNS"), "constexpr"),
+        "TAPS": ("constexpr",) * 4,
+        **dict.fromkeys(("COUNT", "COLUMNS", "GROUPS", "BLOCK_C"), "constexpr"),
+    }
+    block_c = channel_block(channels, 64)
+    constants = {"CHANNELS": channels, "TURNS": 4, "TAPS": (1 / 3, 1.0, 1.0, 1 / 3)}
+    constants |= {
+        "COUNT": 4,
+        "COLUMNS": FIR_COLUMNS,
+        "GROUPS": FIR_LANES // block_c,
+        "BLOCK_C": block_c,
+    }
+    return Variant(
+        name,
+        fir_bias_act_kernel,
+        signature,
+        constants,
+        aligned=("scale_in_stride_n", "scale_out_stride_n"),
+        num_warps=FIR_WARPS,
+        registers=128,
+        shared=0,
+        outputs=2 * 4 * FIR_COLUMNS,
+    )
+
+
+def _general_variant(name: str, last: bool) -> Variant:
+    """A 4x4 filter that doubles a picture; `last`: channels-last."""
+    strides = [f"{t}_stride_{axis}" for t in ("x", "out") for axis in "nchw"]
+    one = ["x_stride_c", "out_stride_c"] if last else ["x_stride_w", "out_stride_w"]
+    factors = {"UP_X": 2, "UP_Y": 2, "DOWN_X": 1, "DOWN_Y": 1, "WIDTH": 4, "HEIGHT": 4}
+    block = {"BLOCK_X": TILE // 64, "BLOCK_C": 64} if last else {"BLOCK_X": TILE, "BLOCK_C": 1}
+    constants = {**dict.fromkeys(one, 1), "f_stride_w": 1, **factors, "FLIP": False, **block}
+    signature = {
+        **dict.fromkeys(("x_ptr", "f_ptr", "out_ptr"), "*fp32"),
+        **dict.fromkeys(("height", "width", "channels", "out_width"), "i32"),
+        **dict.fromkeys((*strides, "f_stride_h", "f_stride_w", "pad_x", "pad_y"), "i32"),
+        "gain": "fp32",
+        **dict.fromkeys((*factors, "FLIP", *block), "constexpr"),
+    }
+    signature |= dict.fromkeys((*one, "f_stride_w"), "constexpr")
+    return Variant(
+        name,
+        upfirdn2d_kernel,
+        signature,
+        constants,
+        aligned=("channels", *(stride for stride in strides if stride not in one)),
+        num_warps=TILE_WARPS,
+        registers=80,
+        shared=0,
+        outputs=TILE / (32 * TILE_WARPS),
+    )
+
+
+def variants() -> list[Variant]:
+    """What StyleGAN2 runs with, in the narrowest and the widest storage, and the general op."""
+    return [
+        _fir_variant("fir_bias_act_fp16_c128", "fp16", 128),
+        _fir_variant("fir_bias_act_fp16_c32", "fp16", 32),
+        _fir_variant("fir_bias_act_fp32_c128", "fp32", 128),
+        _general_variant("upfirdn2d_up2_fp32_nchw", last=False),
+        _general_variant("upfirdn2d_up2_fp32_nhwc", last=True),
+    ]
