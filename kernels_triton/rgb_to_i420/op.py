@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels_triton.choice import fused_way, watched
-from kernels_triton.rgb_to_i420 import reference
+from kernels_triton.rgb_to_i420 import cupy_cuda, reference
 
 
 def rgb_to_i420(rgb: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -31,12 +31,15 @@ def rgb_to_i420(rgb: Tensor, *, out: Tensor | None = None) -> Tensor:
     wanted = (n, height * 3 // 2, width)
     if out is not None and (out.shape != wanted or out.dtype != torch.uint8):
         raise ValueError(f"out must be uint8 {list(wanted)}, not {out.dtype} {list(out.shape)}")
-    if fused_way(rgb) == "triton" and not watched(rgb):
+    way = fused_way(rgb)
+    if way == "triton" and not watched(rgb):
         from kernels_triton.rgb_to_i420 import kernel
 
         if out is not None and out.is_contiguous():
             return kernel.rgb_to_i420(rgb, out)
         i420 = kernel.rgb_to_i420(rgb, torch.empty(wanted, dtype=torch.uint8, device=rgb.device))
+    elif way == "reference" and cupy_cuda.takes(rgb):
+        i420 = cupy_cuda.rgb_to_i420(rgb, torch.empty(wanted, dtype=torch.uint8, device=rgb.device))
     else:
         i420 = reference.rgb_to_i420(rgb)
     return i420 if out is None else out.copy_(i420)
@@ -77,4 +80,6 @@ def image_to_i420(image: Tensor, *, out: Tensor, broken: Tensor | None = None) -
         from kernels_triton.rgb_to_i420 import simd_cpu
 
         return simd_cpu.image_to_i420(image, out, broken)
+    if cupy_cuda.takes(image):
+        return cupy_cuda.rgb_to_i420(image.permute(0, 3, 1, 2), out, broken)
     return reference.image_to_i420(image, out, broken)
