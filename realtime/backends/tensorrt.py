@@ -165,7 +165,7 @@ def cache_key(
     }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
