@@ -166,18 +166,8 @@ def torgb(x: Tensor, to: ToRgb, style: Tensor | None, out: Tensor) -> Tensor:
     if not known(x) or not out.is_contiguous():
         return out.copy_(reference.torgb(x, to, style))
     n, height, width, channels = x.shape
-    image = out.view(-1).numpy()
-    spread(
-        _rgb_rows,
-        n * height,
-        x.numel(),
-        flat(x),
-        height,
-        width,
-        channels,
-        *_constants(to, style),
-        image,
-    )
+    constants = (*_constants(to, style), out.view(-1).numpy())
+    spread(_rgb_rows, n * height, x.numel(), flat(x), height, width, channels, *constants)
     return out
 
 
