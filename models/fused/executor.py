@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kernels_triton.modulated_conv import PackedConv, own_kernel, tune
 from kernels_triton.rgb_to_i420 import image_to_i420
 from kernels_triton.styles import StyleTable, style_scales
 from models.contracts import Identity, MotionCode
@@ -69,6 +70,7 @@ class Executor:
         self.resolution = packed.resolution
         styles, demods = packed.table.widths
         self._base = torch.zeros(batch, styles, device=self.device)
+        self._raw = torch.zeros(batch, styles, device=self.device)  # a kernel's scratch
         self._scale = torch.zeros(batch, styles, device=self.device)
         self._demod = torch.zeros(batch, demods, device=self.device)
         self._motion = torch.zeros(batch, packed.motion_dim, device=self.device)
@@ -146,10 +148,23 @@ class Executor:
             return
         self._stale = False
         motion = self._motion if self._styles_move else None
-        style_scales(self._base, motion, self.packed.table, scale=self._scale, demod=self._demod)
+        style_scales(
+            self._base,
+            motion,
+            self.packed.table,
+            scale=self._scale,
+            demod=self._demod,
+            raw=self._raw,
+        )
         if self.batch > 1:
             torch.index_select(self._scale.view(-1), 0, self._scale_rows, out=self._scales)
             torch.index_select(self._demod.view(-1), 0, self._demod_rows, out=self._demods)
+
+    def _own(self, x: Tensor, conv: PackedConv) -> bool:
+        """Whether our own kernel convolves x, measured first where there is a GPU to measure."""
+        if self.device.type == "cuda":
+            tune(conv, *x.shape[:3])
+        return own_kernel(x, conv)
 
     def _layer_major(self) -> tuple[Tensor, Tensor]:
         """Where in `scale` and `demod` the pieces of each layer lie, sample after sample."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels_triton.bias_act import Epilogue, Skip, bias_act_torgb
-from kernels_triton.modulated_conv import PackedConv, own_kernel, packed_conv2d, padded
+from kernels_triton.modulated_conv import PackedConv, packed_conv2d, padded
 from kernels_triton.upfirdn2d import fir_bias_act
 from models.backbones.stylegan2 import SynthesisBlock, SynthesisLayer, ToRGBLayer
 from models.errors import CannotFuse
@@ -188,14 +188,14 @@ class Stylegan2Executor(Executor):
         self._enlarged: list[Tensor | None] = []
         self._kept: list[Tensor] = []
         self._images: list[Tensor] = []
-        self._own: list[bool] = []
+        self._owned: list[bool] = []
         for block in blocks:
             i, o = block.keep.conv.channels
             r = block.resolution
             self._enlarged.append(self._buffer(r, r, i) if block.enlarge else None)
             enlarged = self._enlarged[-1]
             x = self._first if enlarged is None else enlarged
-            self._own.append(own_kernel(x, block.keep.conv))
+            self._owned.append(self._own(x, block.keep.conv))
             self._kept.append(self._buffer(r, r, o))
             self._images.append(torch.zeros(batch, r, r, 3, device=self.device))
 
@@ -234,7 +234,7 @@ class Stylegan2Executor(Executor):
         """The second convolution and the picture so far; returns what the next block reads."""
         block = self._blocks[index]
         demod = self._demod_of(block.keep.style)
-        own = self._own[index]
+        own = self._owned[index]
         y = packed_conv2d(
             x, block.keep.conv, scale=demod if own else None, out=self._kept[index] if own else None
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels_triton.filtered_lrelu import Resampling, fused_filtered_lrelu
 from kernels_triton.fourier_input import FourierTable, fourier_input
-from kernels_triton.modulated_conv import PackedConv, own_kernel, packed_conv2d, padded
+from kernels_triton.modulated_conv import PackedConv, packed_conv2d, padded
 from kernels_triton.torgb_i420 import ToRgb, torgb, torgb_i420
 from models.backbones.stylegan3 import SynthesisInput, SynthesisLayer, SynthesisNetwork
 from models.errors import CannotFuse
@@ -170,10 +170,10 @@ class Stylegan3Executor(Executor):
         self._features = [self._buffer(*layer.size, layer.conv.channels[1]) for layer in layers]
         # Only a kernel of our own writes where it is told; torch's convolutions bring their memory.
         inputs = [self._first, *self._features[:-1]]
-        self._own = [own_kernel(x, layer.conv) for x, layer in zip(inputs, layers, strict=True)]
+        self._owned = [self._own(x, layer.conv) for x, layer in zip(inputs, layers, strict=True)]
         self._convolved = [
             self._buffer(*layer.conv_size, layer.conv.channels[1]) if own else None
-            for layer, own in zip(layers, self._own, strict=True)
+            for layer, own in zip(layers, self._owned, strict=True)
         ]
 
     def _buffer(self, *shape: int) -> Tensor:
@@ -195,7 +195,8 @@ class Stylegan3Executor(Executor):
         x = fourier_input(turn, self._table, self._scale_of(0), out=self._first)
         for index, layer in enumerate(self._layers):
             demod = self._demod_of(index)
-            if self._own[index]:
+            owned = self._owned[index]
+            if owned:
                 y = packed_conv2d(
                     x, layer.conv, scale=demod, bias=layer.bias, out=self._convolved[index]
                 )
@@ -205,8 +206,8 @@ class Stylegan3Executor(Executor):
                 y,
                 layer.how,
                 layer.size,
-                scale_in=None if self._own[index] else demod,
-                bias=None if self._own[index] else layer.bias,
+                scale_in=None if owned else demod,
+                bias=None if owned else layer.bias,
                 scale_out=self._scale_of(index + 1),
                 out=self._features[index],
             )
