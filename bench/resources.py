@@ -276,7 +276,7 @@ def compiled(
             print(f"{done} of {len(todo)}", end="\r", file=sys.stderr, flush=True)
     print(table(found, records))
     print(
-        f"{len(found)} compilations, {sum(r.compile_s for r in found):.0f} s of work in "
+        f"{len(found)} compilations, {sum(r.compile_s for r in found):.0f} processor seconds in "
         f"{time.monotonic() - started:.0f} s, Triton {version('triton')}"
     )
     return found, wrong
