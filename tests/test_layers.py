@@ -25,16 +25,20 @@ CONFINED = {
     "triton": [
         "kernels_triton/*/kernel.py",
         "kernels_triton/*/gluon_kernel.py",
+        "kernels_triton/filtered_lrelu/stream.py",
+        "kernels_triton/filtered_lrelu/lanes.py",
         "kernels_triton/aot.py",
     ],
     "cupy": ["kernels_triton/rgb_to_i420/cupy_cuda.py"],
     "torch_tensorrt": ["realtime/backends/tensorrt.py"],
     "numba": [
-        "kernels_triton/simd.py",
-        "kernels_triton/*/simd_cpu.py",
+        "kernels_triton/simd*.py",
+        "kernels_triton/*/simd_*.py",
+        "kernels_triton/compiled.py",
+        "kernels_triton/generated.py",
         "realtime/i420/numba_cpu.py",
     ],
-    "llvmlite": ["kernels_triton/simd.py"],
+    "llvmlite": ["kernels_triton/simd*.py"],
     "aiohttp": ["realtime/signaling.py"],
     "av": [
         "realtime/encoder.py",
@@ -189,17 +193,19 @@ def test_a_forbidden_import_is_seen(where: str, text: str, check) -> None:  # ty
     assert len(check(ROOT / where, text)) == 1
 
 
-# Files that exist for an optional or slow package, imported on demand.
-OPTIONAL = {"kernel", "gluon_kernel", "tensorrt", "cupy_cuda", "numba_cpu", "simd", "simd_cpu"}
+# Packages that are optional or slow to import: only files that exist for them do, on demand.
+OPTIONAL = {"triton", "cupy", "tensorrt", "torch_tensorrt", "numba", "llvmlite"}
 
 
 def module_names(*folders: str) -> list[str]:
-    names = []
+    """Every module but those that exist for an optional package."""
+    kept = []
+    patterns = [at for name in sorted(OPTIONAL & set(CONFINED)) for at in CONFINED[name]]
     for path in sources(*folders):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if parts[-1] != "__main__" and not set(parts) & OPTIONAL:
-            names.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    return names
+        if path.stem != "__main__" and not any(fnmatch.fnmatch(shown(path), at) for at in patterns):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            kept.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return kept
 
 
 def imported_by(names: list[str], before: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -241,9 +247,7 @@ def test_importing_everything_touches_no_device_file_or_optional_package() -> No
     bought = ["torch", "numpy", "cv2", "av", "aiortc", "aiohttp", "safetensors.torch", "rich"]
     after = imported_by(module_names(*LAYERS), before=bought)
     assert after["did"] == []
-    assert (
-        set(after["modules"]) & {"triton", "cupy", "tensorrt", "torch_tensorrt", "numba"} == set()
-    )
+    assert set(after["modules"]) & OPTIONAL == set()
 
 
 def test_models_import_no_media_and_no_server() -> None:
