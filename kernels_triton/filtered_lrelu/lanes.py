@@ -1,0 +1,210 @@
+"""Arithmetic of the filtered leaky ReLU's kernels on lanes: one channel each, or two.
+
+Taps are compile-time constants and end up inside the instructions. Plain Triton and Gluon kernels
+call the same functions.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# How sums are computed: in float32; in half precision; in half precision, two channels at a time.
+FLOAT = tl.constexpr(0)
+HALF = tl.constexpr(1)
+PACKED = tl.constexpr(2)
+
+NAN = tl.constexpr(tl.PropagateNan.ALL)
+
+
+@triton.constexpr_function
+def half_pair(value):
+    """The bits of a half-precision number, twice in a word; too large a number is the largest."""
+    import struct  # here: Triton refuses functions of a module's globals that are not its own
+
+    held = max(-65504.0, min(65504.0, value))
+    return struct.unpack("<H", struct.pack("<e", held))[0] * 0x10001
+
+
+@triton.constexpr_function
+def first_of(taps, at, count):
+    """Where a sum of `count` taps begins: at the tap that is 1, which costs nothing."""
+    magnitudes = [abs(taps[at + j]) for j in range(count)]
+    ones = [j for j in range(count) if taps[at + j] == 1.0]
+    return ones[0] if ones else magnitudes.index(max(magnitudes))
+
+
+@triton.constexpr_function
+def times_text(tap):
+    return f"{{ .reg .b32 t; mov.b32 t, {half_pair(tap)}; mul.rn.f16x2 $0, $1, t; }}"
+
+
+@triton.constexpr_function
+def plus_times_text(tap):
+    return f"{{ .reg .b32 t; mov.b32 t, {half_pair(tap)}; fma.rn.f16x2 $0, $1, t, $2; }}"
+
+
+@triton.constexpr_function
+def activate_text(slope, limit, signed):
+    """Leaky ReLU and clamp of two halves. `signed` clamps in one instruction, since sm_86."""
+    high, low = half_pair(limit), half_pair(-limit)
+    lines = [f"mov.b32 c, {half_pair(slope)}; mul.rn.f16x2 t, $1, c; max.NaN.f16x2 t, $1, t;"]
+    if limit == float("inf"):
+        lines += ["mov.b32 $0, t;"]
+    elif signed:
+        lines += [f"mov.b32 c, {high}; min.NaN.xorsign.abs.f16x2 $0, t, c;"]
+    else:
+        lines += [f"mov.b32 c, {high}; min.NaN.f16x2 t, t, c;"]
+        lines += [f"mov.b32 c, {low}; max.NaN.f16x2 $0, t, c;"]
+    return "{ .reg .b32 c, t; " + " ".join(lines) + " }"
+
+
+@triton.constexpr_function
+def clamp_text(limit):
+    import struct
+
+    bits = struct.unpack("<I", struct.pack("<f", limit))[0]
+    return f"min.NaN.xorsign.abs.f32 $0, $1, 0f{bits:08X};"
+
+
+@triton.jit
+def load_scale(ptr, channel, MATH: tl.constexpr):
+    """Factors or biases of the lanes, in the type that sums are computed in.
+
+    Args:
+        ptr: [C] float32.
+        channel: [lanes]: number of the lane's channel, or pair of channels.
+    """
+    if MATH == PACKED:
+        low = tl.load(ptr + channel * 2)
+        high = tl.load(ptr + channel * 2 + 1)
+        return tl.inline_asm_elementwise(
+            "cvt.rn.f16x2.f32 $0, $2, $1;",
+            "=r,f,f",
+            [low, high],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    elif MATH == HALF:
+        return tl.load(ptr + channel).to(tl.float16)
+    else:
+        return tl.load(ptr + channel)
+
+
+@triton.jit
+def plus(a, b, MATH: tl.constexpr):
+    """a + b"""
+    if MATH == PACKED:
+        return tl.inline_asm_elementwise(
+            "add.rn.f16x2 $0, $1, $2;", "=r,r,r", [a, b], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return a + b
+
+
+@triton.jit
+def times(a, TAP: tl.constexpr, MATH: tl.constexpr):
+    """a * TAP"""
+    if TAP == 1.0:
+        return a
+    elif MATH == PACKED:
+        return tl.inline_asm_elementwise(
+            times_text(TAP), "=r,r", [a], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return a * TAP
+
+
+@triton.jit
+def plus_times(b, a, TAP: tl.constexpr, MATH: tl.constexpr):
+    """b + a * TAP"""
+    if TAP == 0.0:
+        return b
+    elif TAP == 1.0:
+        return plus(b, a, MATH)
+    elif MATH == PACKED:
+        return tl.inline_asm_elementwise(
+            plus_times_text(TAP), "=r,r,r", [a, b], dtype=tl.int32, is_pure=True, pack=1
+        )
+    else:
+        return b + a * TAP
+
+
+@triton.jit
+def scaled(a, scale, bias, MATH: tl.constexpr):
+    """a * scale + bias, either of which may be None, in the type that sums are computed in."""
+    if MATH == PACKED:
+        if scale is not None and bias is not None:
+            return tl.inline_asm_elementwise(
+                "fma.rn.f16x2 $0, $1, $2, $3;",
+                "=r,r,r,r",
+                [a, scale, bias],
+                dtype=tl.int32,
+                is_pure=True,
+                pack=1,
+            )
+        elif scale is not None:
+            return tl.inline_asm_elementwise(
+                "mul.rn.f16x2 $0, $1, $2;",
+                "=r,r,r",
+                [a, scale],
+                dtype=tl.int32,
+                is_pure=True,
+                pack=1,
+            )
+        elif bias is not None:
+            return plus(a, bias, MATH)
+        else:
+            return a
+    else:
+        if MATH == FLOAT:
+            a = a.to(tl.float32)
+        if scale is not None:
+            a = a * scale
+        if bias is not None:
+            a = a + bias
+        return a
+
+
+@triton.jit
+def activate(a, SLOPE: tl.constexpr, LIMIT: tl.constexpr, MATH: tl.constexpr, SIGNED: tl.constexpr):
+    """Leaky ReLU and clamp to [-LIMIT, LIMIT]; what is not a number stays so."""
+    if MATH == PACKED:
+        return tl.inline_asm_elementwise(
+            activate_text(SLOPE, LIMIT, SIGNED),
+            "=r,r",
+            [a],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        a = tl.maximum(a, a * SLOPE, propagate_nan=NAN)
+        if LIMIT == float("inf"):
+            return a
+        elif SIGNED:
+            return tl.inline_asm_elementwise(
+                clamp_text(LIMIT), "=f,f", [a], dtype=tl.float32, is_pure=True, pack=1
+            )
+        else:
+            return tl.clamp(a, -LIMIT, LIMIT, propagate_nan=NAN)
+
+
+@triton.jit
+def fir(
+    values,
+    FIRST: tl.constexpr,
+    STRIDE: tl.constexpr,
+    TAPS: tl.constexpr,
+    AT: tl.constexpr,
+    COUNT: tl.constexpr,
+    MATH: tl.constexpr,
+):
+    """The sum over j < COUNT of values[FIRST + j * STRIDE] * TAPS[AT + j]."""
+    BEGIN: tl.constexpr = first_of(TAPS, AT, COUNT)
+    total = times(values[FIRST + BEGIN * STRIDE], TAPS[AT + BEGIN], MATH)
+    for j in tl.static_range(COUNT):
+        if j != BEGIN:
+            total = plus_times(total, values[FIRST + j * STRIDE], TAPS[AT + j], MATH)
+    return total

@@ -1,0 +1,102 @@
+"""How a filtered leaky ReLU is cut into programs: width and height of a tile, by a small model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kernels_triton.filtered_lrelu.schedule import Schedule
+
+WARP = 32
+SCHEDULERS = 4  # of a multiprocessor; each starts one instruction of one warp per cycle
+# A thread has 255 registers. Of those, values that live through the loop may take this many; the
+# rest goes to what is in flight. One more column than this allows was seen to spill with two
+# terms or more, or all of scale_in, bias and scale_out (bench/resources.py).
+HELD = 187
+# A warp alone on its scheduler waits for its own results: taken for two thirds of full speed.
+ALONE = 1.5
+FILL = 1  # what filling the window costs, in oversampled input rows
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Programs of `warps` warps; a lane makes `rows` by `columns` outputs of its channels.
+
+    Args:
+        columns: Output columns of a tile.
+        rows: Output rows of a tile.
+        unroll: Input rows of a turn of the loop. The window of six rows and the sums rotate by
+            renaming inside a turn and by moves at its end: few turns against a small loop, which
+            has to stay in the instruction cache (64 KB with these).
+        turns: Of the loop.
+    """
+
+    columns: int
+    rows: int
+    unroll: int
+    turns: int
+    warps: int
+
+
+def unrolled(schedule: Schedule) -> int:
+    """See `Tiling.unroll`: six oversampled rows with up = 2, four with up = 4."""
+    return max(6 // schedule.up, 1)
+
+
+def widest(schedule: Schedule) -> int:
+    """The most columns that a lane has registers for; at least one for each class of columns."""
+    columns = schedule.classes
+    while _held(schedule, columns + schedule.classes) <= HELD:
+        columns += schedule.classes
+    return columns
+
+
+def _held(schedule: Schedule, columns: int) -> int:
+    """Values of a lane that live through the loop: the window, a row on its way, sums, pairs."""
+    samples = schedule.samples(columns)
+    pairs = schedule.halves * schedule.classes**2 if schedule.terms > 1 else 0  # as measured
+    return (schedule.window + 1) * samples + columns * schedule.halves + pairs
+
+
+@lru_cache(maxsize=256)
+def tiling(
+    schedule: Schedule,
+    size: tuple[int, int],
+    lanes: int,
+    batch: int,
+    processors: int,
+    columns_at_most: int,
+) -> Tiling:
+    """The tiling that the model expects to be fastest.
+
+    Narrow tiles and short strips compute more of their surroundings again, but only they give
+    small maps enough warps to fill the GPU. The busiest scheduler decides.
+
+    Args:
+        size: (rows, columns) of the output.
+        lanes: Of one pixel: channels, or pairs of them.
+        processors: Multiprocessors of the GPU.
+        columns_at_most: What the kernel can hold; see `widest`.
+    """
+    step = schedule.classes  # output rows, and columns, of one input sample
+    unroll = unrolled(schedule)
+    best: tuple[float, Tiling] | None = None
+    for columns in range(min(2 * step, columns_at_most), columns_at_most + 1, step):
+        per_strip = -(-(-(-size[1] // columns) * lanes) // WARP) * batch
+        turns = 0
+        while True:
+            turns += 1
+            rows = (turns * unroll * step - (schedule.halves - 1)) // step * step
+            if rows < 1:
+                continue
+            warps = per_strip * -(-size[0] // rows)
+            load = max(-(-warps // (SCHEDULERS * processors)), ALONE)
+            work = (turns * unroll + FILL) * step * columns * schedule.slots(columns)
+            if best is None or load * work < best[0]:
+                # Several warps of a program share the columns between them in the first cache.
+                together = 4 if warps >= 4 * SCHEDULERS * processors else 1
+                best = load * work, Tiling(columns, rows, unroll, turns, together)
+            if rows >= size[0]:
+                break
+    assert best is not None
+    return best[1]
