@@ -7,6 +7,7 @@ the definition in float32. Output memory is poisoned first, so that what nobody 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,8 +93,6 @@ class Truth:
 
 def placed(code: Any, device: torch.device) -> Any:
     """An identity or a motion code with its tensors on the device."""
-    import dataclasses
-
     return dataclasses.replace(code, tensors={k: v.to(device) for k, v in code.tensors.items()})
 
 

@@ -72,7 +72,7 @@ class Plan:
 
         from bench import fidelity, subjects
 
-        system, place = load(name), torch.device(self.device)
+        system, place = load(name, self.device), torch.device(self.device)
         truth = fidelity.Truth(system, place)
         makers: list[Callable[[], Any]] = [
             lambda: subjects.official_order(system, truth, place),

@@ -199,7 +199,7 @@ def measure_fused(
     calls = {"official order": trials[last].official}
     calls |= {f"fused {kind}": trial.call for kind, trial in trials.items()}
     if on_gpu:
-        calls = {name: _captured(call) for name, call in calls.items()}
+        calls = {name: _repeated(call) for name, call in calls.items()}
     timed = _turns(calls, device, seconds, rounds)
     repeats = REPEATS if on_gpu else 1
     common = {"op": case.op, "case": case.label, "device": device}
@@ -221,20 +221,15 @@ def measure_fused(
     return found
 
 
-def _captured(call: Callable[[], Any]) -> Callable[[], Any]:
+def _repeated(call: Callable[[], Any]) -> Callable[[], Any]:
     """REPEATS calls in a CUDA graph, replayed."""
-    import torch
+    from bench.graphs import captured
 
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    def calls() -> None:
         for _ in range(REPEATS):
             call()
-    return graph.replay
+
+    return captured(calls)
 
 
 def goals(results: Sequence[Mapping[str, Any]], picked: Sequence[Any]) -> list[blocks.Goal]:

@@ -22,6 +22,7 @@ import torch
 
 from bench import systems
 from bench.fidelity import Truth, full_precision, gate, placed, psnr
+from bench.graphs import Capture, captured
 from bench.subjects import Absent, Baseline, codes, graphed
 
 NETWORKS = {
@@ -129,9 +130,9 @@ class Published:
         frame = _no_gradients(lambda: self.forward(*next(following)))
         return Baseline(f"published code, {self.way}", frame, self.psnr)
 
-    def graph(self) -> Baseline:
+    def graph(self, capture: Capture = captured) -> Baseline:
         """In a CUDA graph. Raises Absent."""
-        replay = graphed(self.forward, self.system, self.device)
+        replay = graphed(self.forward, self.system, self.device, capture)
         return Baseline(f"published code, {self.way}, CUDA graph", replay, self.psnr)
 
 

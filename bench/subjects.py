@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from bench.fidelity import BYTE_GATES, GATES, POISON, Truth, byte_psnr, gate, placed, psnr
+from bench.graphs import Capture, captured
 from kernels_triton import implementation
 from models.errors import CannotFuse
 from models.fused import pack
@@ -95,7 +96,7 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
     kind = next(word for word, known in DTYPES.items() if known == dtype)
     checked: float | None = None
     if name in ("cpu", "triton", "cuda-graph"):
-        checked = _checked_picture(way, system, truth, backend.device, dtype)
+        checked = checked_picture(way, system, truth, backend.device, dtype)
     at = system.resolution
     out = np.full((at * 3 // 2, at), POISON, np.uint8)
     levels = []
@@ -114,7 +115,7 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
     )
 
 
-def _checked_picture(
+def checked_picture(
     way: str, system: Any, truth: Truth, device: torch.device, dtype: torch.dtype
 ) -> float:
     """dB of the packed network's float pictures, in memory that held NaN."""
@@ -174,7 +175,12 @@ def official_order(system: Any, truth: Truth, device: torch.device) -> Baseline:
     return Baseline("official order", lambda: draw(*next(following)), checked)
 
 
-def graphed(baseline_forward: Callable[[Any, Any], Any], system: Any, device: torch.device) -> Any:
+def graphed(
+    forward: Callable[[Any, Any], Any],
+    system: Any,
+    device: torch.device,
+    capture: Capture = captured,
+) -> Callable[[], Any]:
     """The same forward in a CUDA graph: a function that replays it for the next codes.
 
     Raises:
@@ -183,16 +189,15 @@ def graphed(baseline_forward: Callable[[Any, Any], Any], system: Any, device: to
     following = codes(system, device)
     identity, motion = next(following)
     static = copy.deepcopy(motion)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
+    image: Any = None
+
+    def draw() -> None:
+        nonlocal image
+        with torch.inference_mode():
+            image = forward(identity, static)
+
     try:
-        with torch.cuda.stream(side), torch.inference_mode():
-            for _ in range(3):
-                baseline_forward(identity, static)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph):
-            image = baseline_forward(identity, static)
+        replay = capture(draw)
     except RuntimeError as error:
         raise Absent(f"it cannot be captured: {str(error).splitlines()[0]}") from error
 
@@ -200,13 +205,15 @@ def graphed(baseline_forward: Callable[[Any, Any], Any], system: Any, device: to
         _, motion = next(following)
         for name, value in motion.tensors.items():
             static.tensors[name].copy_(value, non_blocking=True)
-        graph.replay()
+        replay()
         return image
 
     return frame
 
 
-def official_order_graph(system: Any, device: torch.device) -> Baseline:
+def official_order_graph(
+    system: Any, device: torch.device, capture: Capture = captured
+) -> Baseline:
     """`official_order` captured in a CUDA graph. Raises Absent."""
     network = copy.deepcopy(system.synthesizer).to(device).eval()
 
@@ -214,4 +221,4 @@ def official_order_graph(system: Any, device: torch.device) -> Baseline:
         with implementation("reference"):
             return network(identity, motion)
 
-    return Baseline("official order, CUDA graph", graphed(forward, system, device))
+    return Baseline("official order, CUDA graph", graphed(forward, system, device, capture))

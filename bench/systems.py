@@ -68,8 +68,14 @@ def seeded_sizes(device: str) -> dict[str, Seeded]:
     return GPU_SIZES if on_gpu else CPU_SIZES
 
 
-def load(name: str) -> Any:
-    """A system: seeded here, shipped, or a checkpoint's path. Raises ModelError."""
+def load(name: str, device: str = "cpu") -> Any:
+    """A system: seeded here, shipped, or a checkpoint's path.
+
+    Args:
+        device: Where seeded weights are settled; the synthesizer stays there.
+    Raises:
+        ModelError: There is none of that name, or it is damaged.
+    """
     from models import registry
 
     recipe = SEEDED.get(name)
@@ -85,15 +91,18 @@ def load(name: str) -> Any:
         state = module.Generator(**recipe.config).state_dict()
     made = Checkpoint(recipe.family, recipe.config, state, {"trained": False})
     system = registry.build(made, name=name)
-    settle(system)
+    settle(system, device)
     return system
 
 
-def settle(system: Any) -> None:
+def settle(system: Any, device: str = "cpu") -> None:
     """Leave random weights as training would leave them: every layer of StyleGAN3 knows the size of
     its input, and pictures fill the range. Errors of storage types then mean what they do there.
     """
     import torch
+
+    from bench.fidelity import placed
+    from kernels_triton import implementation
 
     network = system.synthesizer.synthesis
     hooks = [
@@ -101,8 +110,12 @@ def settle(system: Any) -> None:
         for module in network.modules()
         if hasattr(module, "magnitude_ema")
     ]
-    with torch.inference_mode():
-        image = system.synthesizer(system.identity(seed=0), system.motion(seed=0).sample(0.0))
+    place = torch.device(device)
+    system.synthesizer.to(place)
+    codes = [system.identity(seed=0), system.motion(seed=0).sample(0.0)]
+    # Plain torch: no kernel has to be compiled for one picture.
+    with torch.inference_mode(), implementation("torch"):
+        image = system.synthesizer(*(placed(code, place) for code in codes))
         for hook in hooks:
             hook.remove()
         factor = SPREAD / image.std()
