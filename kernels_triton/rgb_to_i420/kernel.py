@@ -59,12 +59,12 @@ def store_i420(out_ptr, r, g, b, row, first, height, width, SQUARES: tl.constexp
 
 
 @triton.jit
-def report_broken(broken_ptr, n, sound, inside):
+def report_broken(broken_ptr, n, sound):
     """Stores 1 for sample `n` if a block holds what is not sound.
 
     All who find a fault store the same number, so that no order is needed.
     """
-    tl.store(broken_ptr + n + tl.zeros(sound.shape, tl.int32), 1, mask=inside & (sound == 0))
+    tl.store(broken_ptr + n + tl.zeros(sound.shape, tl.int32), 1, mask=sound == 0)
 
 
 @triton.jit(do_not_specialize=["height"])
@@ -103,7 +103,7 @@ def i420_kernel(
     picture = out_ptr + n * (height + height // 2) * width
     store_i420(picture, red, green, blue, row, first, height, width, SQUARES)
     if broken_ptr is not None:
-        report_broken(broken_ptr, n, sound, inside)
+        report_broken(broken_ptr, n, sound)
 
 
 def rgb_to_i420(rgb: Tensor, out: Tensor, broken: Tensor | None = None) -> Tensor:

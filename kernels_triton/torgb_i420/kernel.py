@@ -33,16 +33,13 @@ BLOCK_BYTES = 32
 def _weights(weight_ptr, style_ptr, c, CHANNELS: tl.constexpr, EVEN: tl.constexpr):
     """The three rows of weights times the style, [1, block] each; zero beyond the channels."""
     there = c < CHANNELS
-    style = tl.full(c.shape, 1.0, tl.float32)
-    if style_ptr is not None:
-        style = tl.load(style_ptr + c, mask=None if EVEN else there)
     rows = ()  # type: tuple
     for k in tl.static_range(3):
         at = weight_ptr + k * CHANNELS + c
-        if EVEN:
-            row = tl.load(at) * style
-        else:
-            row = tl.where(there, tl.load(at, mask=there, other=0.0) * style, 0.0)
+        row = tl.load(at) if EVEN else tl.load(at, mask=there, other=0.0)
+        if style_ptr is not None:
+            at = style_ptr + c
+            row *= tl.load(at) if EVEN else tl.load(at, mask=there, other=0.0)
         rows = rows + (row[None, :],)
     return rows
 
@@ -130,7 +127,6 @@ def torgb_i420_kernel(
     row = tl.program_id(1)
     first = tl.program_id(0) * SQUARES
     column = first + tl.arange(0, SQUARES)
-    inside = column < width // 2
     pixel = 2 * tl.minimum(column, width // 2 - 1)
     x_ptr += (n * height + 2 * row) * width * CHANNELS
     if style_ptr is not None:
@@ -164,7 +160,7 @@ def torgb_i420_kernel(
     picture = out_ptr + n * (height + height // 2) * width
     store_i420(picture, red, green, blue, row, first, height, width, SQUARES)
     if broken_ptr is not None:
-        report_broken(broken_ptr, n, sound, inside)
+        report_broken(broken_ptr, n, sound)
 
 
 def torgb(x: Tensor, to: ToRgb, style: Tensor | None, out: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ FIR_PROGRAMS = 1024  # below this many programs, strips become shorter: an H200 
 FIR_TURNS = 8  # 32 rows of 4 taps: 3 rows in 32 are filtered twice
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-MOST_TAPS = 24  # per axis; the loop along x is unrolled
+MOST_TAPS, MOST_TAPS_2D = 24, 16  # per axis; the loop along x is unrolled
 MOST_FACTOR = 4
 TILE_WARPS, TILE = 4, 1024  # outputs of a program of the general op
 
@@ -191,7 +191,8 @@ def fir_bias_act(
     out_height, out_width = out.shape[1:3]
     block_c = channel_block(channels, 64)
     groups = FIR_LANES // block_c
-    across = channels // block_c * triton.cdiv(out_width, groups * FIR_COLUMNS)
+    columns = FIR_COLUMNS if len(taps) <= 5 else FIR_COLUMNS // 2  # or registers run out
+    across = channels // block_c * triton.cdiv(out_width, groups * columns)
     strips = triton.cdiv(out_height, len(taps))
     turns = 1  # a power of two, so that there are few kernels to compile
     while turns < FIR_TURNS and n * across * strips >= 2 * turns * FIR_PROGRAMS:
@@ -218,7 +219,7 @@ def fir_bias_act(
         TURNS=turns,
         TAPS=tuple(tap / peak for tap in taps),
         COUNT=len(taps),
-        COLUMNS=FIR_COLUMNS,
+        COLUMNS=columns,
         GROUPS=groups,
         BLOCK_C=block_c,
         num_warps=FIR_WARPS,
@@ -367,7 +368,7 @@ def takes(x: Tensor, f: Tensor, up: tuple[int, int], down: tuple[int, int]) -> b
         x.dtype in DTYPES
         and f.device == x.device
         and f.is_floating_point()
-        and max(f.shape) <= MOST_TAPS
+        and max(f.shape) <= (MOST_TAPS if f.ndim == 1 else MOST_TAPS_2D)
         and max(*up, *down) <= MOST_FACTOR
         and x.numel() > 0
     )
