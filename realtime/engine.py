@@ -122,8 +122,10 @@ class Engine:
         freed = self._render.close(self._painter.clear)
         try:
             await asyncio.wait_for(asyncio.wrap_future(freed), CLOSE_TIMEOUT_S)
+            self._render.join()  # at once: that was the last thing it did
         except TimeoutError:
             log.warning("the render thread did not finish its frame in %g s.", CLOSE_TIMEOUT_S)
+            self._render.join(0)
 
     @property
     def backend(self) -> Backend:

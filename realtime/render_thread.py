@@ -109,17 +109,23 @@ class RenderThread:
             self._news.notify()
 
     def close(self, last: Callable[[], None]) -> Future[None]:
-        """End after what was asked for until now, and after that do `last` in the thread."""
+        """End after what was asked for until now, and after that do `last` in the thread.
+
+        When that is done, `join`: a thread that is still about to end when the interpreter goes
+        can take the process down with it.
+        """
         future: Future[None] = Future()
         with self._news:
             self._closed = True
             self._last = _Call(last, future)
             self._news.notify()
-        # A thread that is still in native code when the interpreter goes can take the process
-        # down with it: leave it a moment.
-        atexit.register(self._thread.join, EXIT_GRACE_S)
-        future.add_done_callback(lambda _: atexit.unregister(self._thread.join))
         return future
+
+    def join(self, timeout_s: float = EXIT_GRACE_S) -> None:
+        """Wait until the thread is gone; the interpreter waits once more, if it is not."""
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            atexit.register(self._thread.join, EXIT_GRACE_S)
 
     # ---- in the render thread
 
