@@ -78,7 +78,7 @@ def vstore(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
         memory = _HALVES if narrow else _FLOATS
         address = _pointer(context, builder, array, values[0], values[1], memory)
         if narrow:
-            builder.store(_rounded(builder, values[2]), address).align = 2
+            builder.store(_rounded(context, builder, values[2]), address).align = 2
         else:
             builder.store(values[2], address).align = 4
         return context.get_dummy_value()
@@ -86,14 +86,41 @@ def vstore(typing_context: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, f32x16), generate
 
 
-def _rounded(builder: Any, value: Any) -> Any:
-    """float32 to bfloat16, nearest even; NaN stays NaN."""
+def _rounded(context: Any, builder: Any, value: Any) -> Any:
+    """float32 to bfloat16, nearest even; NaN stays NaN.
+
+    The instruction of AVX-512 also takes what is below the smallest normal number as zero.
+    """
+    if _has(context, "avx512bf16"):
+        brains = ir.VectorType(_BrainType(), LANES)
+        kind = ir.FunctionType(brains, [_FLOATS])
+        name = "llvm.x86.avx512bf16.cvtneps2bf16.512"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.bitcast(builder.call(function, [value]), _HALVES)
     word = builder.bitcast(value, _WORDS)
     odd = builder.and_(builder.lshr(word, _words(16)), _words(1))
     nearest = builder.lshr(builder.add(word, builder.add(odd, _words(0x7FFF))), _words(16))
     quiet = builder.or_(builder.lshr(word, _words(16)), _words(0x40))
     is_nan = builder.fcmp_unordered("uno", value, value)
     return builder.trunc(builder.select(is_nan, quiet, nearest), _HALVES)
+
+
+def _has(context: Any, feature: str) -> bool:
+    """Whether numba compiles for a processor that has `feature`."""
+    return f"+{feature}" in getattr(context.codegen(), "_tm_features", "").split(",")
+
+
+class _BrainType(ir.Type):
+    """LLVM's bfloat, which llvmlite cannot name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BrainType)
+
+    def __hash__(self) -> int:
+        return hash(_BrainType)
 
 
 @intrinsic
@@ -142,12 +169,37 @@ def vadd(typing_context: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
+def vsub(typing_context: Any, a: Any, b: Any) -> Any:
+    """a - b."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.fsub(values[0], values[1])
+
+    return f32x16(f32x16, f32x16), generate
+
+
+@intrinsic
+def vabs(typing_context: Any, a: Any) -> Any:
+    """|a|."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        magnitude = builder.and_(builder.bitcast(values[0], _WORDS), _words(0x7FFFFFFF))
+        return builder.bitcast(magnitude, _FLOATS)
+
+    return f32x16(f32x16), generate
+
+
+# The order of the operands below is that of the machine's own instructions on x86: one instruction
+# instead of a comparison and a blend.
+
+
+@intrinsic
 def vmax(typing_context: Any, a: Any, b: Any) -> Any:
     """Lane-wise maximum; NaN in either operand gives `a`, so that a NaN picture stays one."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        larger = builder.fcmp_unordered(">", values[0], values[1])
-        return builder.select(larger, values[0], values[1])
+        larger = builder.fcmp_ordered(">", values[1], values[0])
+        return builder.select(larger, values[1], values[0])
 
     return f32x16(f32x16, f32x16), generate
 
@@ -157,7 +209,19 @@ def vmin(typing_context: Any, a: Any, b: Any) -> Any:
     """Lane-wise minimum; NaN in either operand gives `a`."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        smaller = builder.fcmp_unordered("<", values[0], values[1])
-        return builder.select(smaller, values[0], values[1])
+        smaller = builder.fcmp_ordered("<", values[1], values[0])
+        return builder.select(smaller, values[1], values[0])
 
     return f32x16(f32x16, f32x16), generate
+
+
+@intrinsic
+def vlargest(typing_context: Any, a: Any) -> Any:
+    """The largest lane, as a float32; lanes that are NaN do not count."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [_FLOATS])
+        name = "llvm.vector.reduce.fmax.v16f32"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+
+    return types.float32(f32x16), generate

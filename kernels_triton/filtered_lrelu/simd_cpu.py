@@ -1,226 +1,214 @@
 """filtered_lrelu on a CPU in one pass: channels-last, sixteen channels to a vector register.
 
-The oversampled picture never exists. For each block of 16 channels and each row of outputs:
+The oversampled picture never exists. For each block of 16 channels and ROWS rows of outputs:
 
-  rows up      UP oversampled rows at once from the same window of input rows, bias folded in
+  rows up      UP oversampled rows at once from the same window of input rows, scaled, biased
   along x      one sweep in registers: sliding input window -> upsampled sample -> leaky ReLU ->
-               clamp -> rotating accumulators of the down filter; UP/2 stores per UP samples
-  rows down    a ring of already decimated rows -> one output row
+               clamp -> sliding window of the down filter; UP/2 stores per UP samples
+  rows down    a ring of already decimated rows -> ROWS output rows, scaled
 
-Every filter phase is straight-line code, so the source is generated per (up, down taps, pad phase)
-and kept in a cache folder, where numba caches its machine code beside it: a first start compiles,
-later ones load.
+The source is generated (`simd_source`) per factor, number of taps, parity of the padding and dtype;
+whatever else describes a layer comes at run time. A group of rows whose samples are too small to
+reach the clamp anywhere is not clamped.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
-import hashlib
-import importlib.util
-import os
-import sys
-import tempfile
+import math
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import ModuleType
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels_triton import simd
+from kernels_triton import generated, simd, simd_memory
+from kernels_triton.filtered_lrelu.resampling import Resampling
+from kernels_triton.filtered_lrelu.simd_source import EDGE, UP_TAPS, Variant, offsets, source
 from kernels_triton.simd import LANES
+from kernels_triton.workers import shared
 
-UP_TAPS = 6  # taps of one up phase: StyleGAN3's filter_size
-MARGIN = 16  # zero samples on both sides of a row, so that no column of the sweep branches
-
-
-def _lines_along_x(up: int, down_taps: int, pad: int) -> list[str]:
-    """The sweep along x: `v` holds one row-upsampled line, `d` receives the decimated one."""
-    halves = down_taps // 2
-    phase = [(pad - q) % up for q in range(up)]  # first tap that meets a sample
-    base = [(q + phase[q] - pad) // up for q in range(up)]  # its sample, relative to the group
-
-    def shift(indent: str) -> str:
-        moves = "; ".join(f"w{j} = w{j + 1}" for j in range(UP_TAPS - 1))
-        return f"{indent}{moves}; w{UP_TAPS - 1} = vload(v, p); p += {LANES}"
-
-    out = ["@njit(boundscheck=False, cache=True, inline='never', nogil=True)"]
-    out += ["def along_x(v, v_at, d, d_at, out_width, f, g, slope, clamp):"]
-    out += [f"    f{k} = vsplat(f[{k}])" for k in range(UP_TAPS * up)]
-    out += [f"    g{k} = vsplat(g[{k}])" for k in range(down_taps)]
-    out += ["    slopes = vsplat(slope); high = vsplat(clamp); low = vsplat(-clamp)"]
-    out += ["    zero = vsplat(np.float32(0))", f"    p = v_at + ({base[0]}) * {LANES}"]
-    out += [f"    w{j} = vload(v, p + {j * LANES})" for j in range(UP_TAPS)]
-    out += [f"    p += {UP_TAPS * LANES}"] + [f"    a{j} = zero" for j in range(halves)]
-    out += [f"    groups = (2 * out_width + {down_taps - 2} + {up - 1}) // {up}"]
-    out += [f"    o = d_at - {(halves - 1) * LANES}", f"    end = d_at + out_width * {LANES}"]
-    out += ["    for m in range(groups):"]
-    for q in range(up):
-        if q and base[q] != base[q - 1]:
-            out += [shift("        ")]
-        value = f"vmul(w0, f{phase[q]})"
-        for j in range(1, UP_TAPS):
-            value = f"vfma(w{j}, f{phase[q] + j * up}, {value})"
-        out += [f"        u = {value}", "        u = vmax(u, vmul(u, slopes))"]
-        out += ["        u = vmin(vmax(u, low), high)"]
-        last = halves - 1
-        taps = [(last - j, 2 * j + q % 2) for j in range(halves)]
-        if q % 2 == 0:  # a new output begins with the even tap 0
-            out += [f"        a{last} = vmul(u, g0)"]
-            taps = taps[1:]
-        out += [f"        a{a} = vfma(u, g{k}, a{a})" for a, k in taps]
-        if q % 2:
-            out += ["        if o >= d_at and o < end:", "            vstore(d, o, a0)"]
-            out += [f"        o += {LANES}"] + [f"        a{j} = a{j + 1}" for j in range(last)]
-    if base[0] + 1 != base[up - 1]:  # the next group starts one sample further on
-        out += [shift("        ")]
-    return [*out, "", ""]
+_EVEN = 2e-7  # an ulp of float32: what a filter may lack to be symmetric, of its largest tap
+_SHORTEST_STRIP = 24  # rows of outputs; each strip computes DOWN_TAPS - 2 oversampled rows again
 
 
-def _lines_rows_up(up: int) -> list[str]:
-    out = ["@njit(boundscheck=False, cache=True, nogil=True)"]
-    out += ["def rows_up(x, at, rows, channels, width, taps, ones, v, v_stride, c0, bias):"]
-    out += ["    b = vload(bias, c0)"]
-    for q in range(up):
-        out += [f"    k{q}_{j} = vsplat(taps[{q}, {j}])" for j in range(UP_TAPS)]
-        out += [f"    b{q} = vmul(b, vsplat(ones[{q}]))"]
-    out += [f"    o = {MARGIN * LANES}; i = at + c0", "    for column in range(width):"]
-    out += [f"        x{j} = vload(x, i + rows[{j}])" for j in range(UP_TAPS)]
-    for q in range(up):
-        value = f"b{q}"
-        for j in range(UP_TAPS):
-            value = f"vfma(x{j}, k{q}_{j}, {value})"
-        out += [f"        vstore(v, {q} * v_stride + o, {value})"]
-    return [*out, f"        o += {LANES}; i += channels", "", ""]
+@dataclass(frozen=True)
+class _Plan:
+    """What a layer's calls have in common, as the kernel reads it."""
+
+    run: Callable[..., None]
+    table: np.ndarray  # [floats], see `simd_source.offsets`
+    shape: np.ndarray  # [integers], in the order in which the kernel unpacks them
+    scratch: int  # floats
+    table_at: int
+    shape_at: int
 
 
-def _lines_rows_down(down_taps: int, ring: int) -> list[str]:
-    out = ["@njit(boundscheck=False, cache=True, nogil=True)"]
-    out += ["def rows_down(d, first, row, out_width, g, y, at, channels, c0):"]
-    for k in range(down_taps):
-        out += [f"    g{k} = vsplat(g[{k}]); r{k} = ((first + {k}) % {ring}) * row"]
-    out += [
-        "    o = at + c0",
-        "    for column in range(out_width):",
-        f"        p = column * {LANES}",
-    ]
-    out += ["        a = vmul(vload(d, r0 + p), g0)", "        b = vmul(vload(d, r1 + p), g1)"]
-    for k in range(2, down_taps, 2):
-        out += [f"        a = vfma(vload(d, r{k} + p), g{k}, a)"]
-        out += [f"        b = vfma(vload(d, r{k + 1} + p), g{k + 1}, b)"]
-    return [*out, "        vstore(y, o, vadd(a, b))", "        o += channels", "", ""]
+class _Scratch(threading.local):
+    """Memory of one thread, as much as its largest kernel needed; it is never given back."""
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def address(self, floats: int) -> int:
+        if self._memory.numel() < floats:
+            self._memory = torch.empty(floats)  # aligned to cache lines, which numpy's is not
+        return self._memory.data_ptr()
 
 
-_DRIVER = '''
-@njit(boundscheck=False, cache=True, nogil=True, error_model="numpy")
-def run(
-    x, height, width, channels, y, out_height, out_width, f, g, bias, slope, clamp,
-    begin, end, strips,
-):
-    """Tasks [begin, end) of (channels / LANES) * strips; a task is a strip of rows of a block."""
-    for task in range(begin, end):
-        c0 = (task // strips) * LANES
-        y0 = out_height * (task % strips) // strips
-        y1 = out_height * (task % strips + 1) // strips
-        v_stride = (width + 2 * MARGIN) * LANES
-        v = np.zeros(UP * v_stride, np.float32)
-        row = out_width * LANES
-        d = np.empty(RING * row, np.float32)
-        taps = np.empty((UP, UP_TAPS), np.float32)
-        ones = np.empty(UP, np.float32)
-        rows = np.empty(UP_TAPS, np.int64)
-        t = 2 * y0
-        t -= (t - (PAD + 1)) % UP  # a group: UP oversampled rows with one input window
-        for oy in range(y0, y1):
-            while t < 2 * oy + DOWN_TAPS:
-                i0 = (t + UP - 1 - PAD) // UP
-                for j in range(UP_TAPS):
-                    rows[j] = min(max(i0 + j, 0), height - 1) * width * channels
-                for q in range(UP):
-                    total = np.float32(0)
-                    for j in range(UP_TAPS):
-                        inside = i0 + j >= 0 and i0 + j < height
-                        tap = f[UP - 1 - q + j * UP] if inside else np.float32(0)
-                        taps[q, j] = tap
-                        total += tap
-                    ones[q] = total  # the padded border does not receive the bias
-                rows_up(x, 0, rows, channels, width, taps, ones, v, v_stride, c0, bias)
-                for q in range(UP):
-                    if t + q >= 2 * y0:
-                        line, to = q * v_stride + MARGIN * LANES, ((t + q) % RING) * row
-                        along_x(v, line, d, to, out_width, f, g, slope, clamp)
-                t += UP
-            rows_down(d, 2 * oy, row, out_width, g, y, oy * out_width * channels, channels, c0)
-'''
+_scratch = _Scratch()
 
 
-def _source(up: int, down_taps: int, pad: int) -> str:
-    ring = 1 << (down_taps + up - 2).bit_length()
-    vectors = hashlib.sha256(Path(simd.__file__).read_bytes()).hexdigest()[:16]
-    head = [
-        f"# Compiled against vectors {vectors}: numba looks only at this file when it caches.",
-        "import numpy as np",
-        "from numba import njit",
-        "from kernels_triton.simd import vadd, vfma, vload, vmax, vmin, vmul, vsplat, vstore",
-        "",
-        f"LANES, UP, PAD, UP_TAPS, DOWN_TAPS = {LANES}, {up}, {pad}, {UP_TAPS}, {down_taps}",
-        f"RING, MARGIN = {ring}, {MARGIN}",
-        "",
-        "",
-    ]
-    body = [*_lines_along_x(up, down_taps, pad), *_lines_rows_up(up)]
-    body += _lines_rows_down(down_taps, ring)
-    return "\n".join(head + body) + _DRIVER
-
-
-def cache_folder() -> Path:
-    """Where generated kernels live: under XDG_CACHE_HOME (if absolute) or ~/.cache.
-
-    What lies there is run, so it must be the user's alone; where that cannot be had (a read-only
-    home, somebody else's folder) a private temporary one is taken, and each start compiles again.
+def takes(x: Tensor, how: Resampling, size: tuple[int, int]) -> bool:
+    """Whether `fused` computes this: float32 or bfloat16, StyleGAN3's six taps per up phase, 4 to
+    16 down taps in at most 6 terms.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or ""
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    folder = root / "stylewire" / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # fails where it belongs to somebody else
-        (folder / "__pycache__").mkdir(exist_ok=True, mode=0o700)
-        owned = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
-    except OSError:
-        owned = False
-    return folder if owned else Path(tempfile.mkdtemp(prefix="stylewire-kernels-"))
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.shape[3] % LANES == 0
+        and x.numel() > 0
+        and min(size) > 0
+        and how.up in (2, 4)
+        and how.down == 2
+        and len(how.up_taps) == UP_TAPS * how.up
+        and how.down_taps % 2 == 0
+        and 4 <= how.down_taps <= 16
+        and len(how.down_terms) <= 6
+        and 0 <= how.slope <= 1  # where leaky ReLU is max(u, slope * u)
+    )
+
+
+def fused(
+    x: Tensor,
+    how: Resampling,
+    scale_in: Tensor | None,
+    bias: Tensor | None,
+    scale_out: Tensor | None,
+    out: Tensor,
+) -> Tensor:
+    """See `kernels_triton.filtered_lrelu.fused_filtered_lrelu`, for the cases that `takes` names.
+
+    Neither pictures nor scratch memory are allocated once every thread has seen its largest layer.
+    """
+    n, height, width, channels = x.shape
+    rows, columns = out.shape[1:3]
+    plan = _plan(how, height, width, channels, rows, columns, x.dtype == torch.bfloat16)
+    ones, zeros = _constants(channels)
+    scale_in, scale_out = (ones if s is None else _rows(s) for s in (scale_in, scale_out))
+    bias = zeros if bias is None else bias.detach().float().contiguous()
+    threads = torch.get_num_threads()
+    strips = _strips(n * channels // LANES, rows, threads)
+    tasks = n * channels // LANES * strips
+    counter = ctypes.c_int64(0)
+    arguments = (
+        *(x.data_ptr(), out.data_ptr()),
+        *(scale_in.data_ptr(), scale_in.stride(0), bias.data_ptr()),
+        *(scale_out.data_ptr(), scale_out.stride(0), plan.table_at, plan.shape_at),
+    )
+
+    def work(begin: int, end: int) -> None:
+        """Threads take tasks from one counter, so one that is held up does not hold up the rest."""
+        scratch = _scratch.address(plan.scratch)
+        plan.run(*arguments, scratch, ctypes.addressof(counter), strips, tasks)
+
+    shared(work, min(threads, tasks))
+    return out
+
+
+def _rows(scale: Tensor) -> Tensor:
+    """[N, C] float32 whose rows are contiguous."""
+    scale = scale.detach().float()
+    return scale if scale.stride(1) == 1 else scale.contiguous()
 
 
 @functools.lru_cache
-def _folder() -> Path:
-    return cache_folder()
+def _constants(channels: int) -> tuple[Tensor, Tensor]:
+    """A scale and a bias that change nothing; the scale's rows are one and the same."""
+    return torch.ones(channels).expand(1 << 30, channels), torch.zeros(channels)
+
+
+def _strips(blocks: int, rows: int, threads: int) -> int:
+    """Strips of rows per block of channels: as few as give every thread two tasks, and as many as
+    every other.
+    """
+    if threads == 1:
+        return 1
+    strips = -(-2 * threads // blocks)
+    while blocks * strips % threads and blocks * strips < 8 * threads:
+        strips += 1
+    return max(1, min(strips, rows // _SHORTEST_STRIP))
+
+
+@functools.lru_cache(maxsize=256)
+def _plan(
+    how: Resampling,
+    height: int,
+    width: int,
+    channels: int,
+    rows: int,
+    columns: int,
+    narrow: bool,
+) -> _Plan:
+    table, even_up, even_down = _table(how)
+    up, taps, terms = how.up, how.down_taps, len(how.down_terms)
+    parity = (how.pad + 1) % 2
+    variant = Variant(up, parity, taps, terms, even_up, even_down, narrow)
+    start = -(-(how.pad + 1) % up)  # the first group of oversampled columns begins here, at most 0
+    first = (start + up - 1 - how.pad) // up  # the first input column that it reads
+    rounds = -(-(2 * columns + taps - 2 - start) // (up * variant.unroll))
+    stop = first + UP_TAPS - 1 + rounds * variant.unroll  # one behind the last that the sweep reads
+    lead = max(0, -first)
+    # Odd numbers of vectors: rows whose distance is a multiple of 4 kB share their cache sets.
+    line = lead + max(width, stop) | 1
+    row = rounds * variant.unroll * up // 2 | 1
+    skipped = (taps - 1 - (start + 1 - parity)) // 2  # decimated columns before the first output
+    shape = np.array(
+        [height, width, channels, rows, columns, how.pad, lead, line, first, rounds, row, skipped],
+        np.int64,
+    )
+    scratch = EDGE + LANES * (up * line + variant.ring * terms * row)
+    module = generated.load(variant.name, source(variant), simd, simd_memory)
+    return _Plan(module.run, table, shape, scratch, table.ctypes.data, shape.ctypes.data)
 
 
 @functools.lru_cache
-def _kernel(up: int, down_taps: int, pad: int) -> Callable[..., None]:
-    source = _source(up, down_taps, pad)
-    digest = hashlib.sha256(source.encode()).hexdigest()[:16]
-    name = f"filtered_lrelu_up{up}_taps{down_taps}_{digest}"
-    path = _folder() / f"{name}.py"
-    if not path.is_file() or path.read_text() != source:
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")  # another process may be writing it too
-        temporary.write_text(source)
-        temporary.replace(path)
-    specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # numba pickles its functions by module name when it caches them
-    specification.loader.exec_module(module)
-    return module.run
+def _table(how: Resampling) -> tuple[np.ndarray, bool, bool]:
+    """The kernel's table of taps, and whether the up and the down taps are symmetric."""
+    up, half = how.up, UP_TAPS // 2
+    taps = np.array(how.up_taps)
+    down = np.array(how.down_terms)  # [terms, (y, x), taps]
+    even_up, even_down = _is_even(taps), _is_even(down)
+    if even_up:
+        taps = (taps + taps[::-1]) / 2
+    if even_down:
+        down = (down + down[..., ::-1]) / 2
+    phases = np.stack([taps[up - 1 - q :: up] for q in range(up)])  # in the order of a group
+    head, tail = phases[: up // 2, :half], phases[: up // 2, : half - 1 : -1]
+    largest = np.abs(phases).sum(1).max()
+    # What the row pass may yield at most where nothing along x can exceed the clamp, less rounding.
+    reach = how.clamp / largest * (1 - 1e-5) if largest else math.inf
+    at = offsets(up, how.down_taps, len(how.down_terms))
+    table = np.zeros(at.pop("size"), np.float32)
+    parts = {
+        "folded": np.stack([head + tail, head - tail], 1) / 2,
+        "general": phases,
+        "sums": phases.sum(1),
+        "along_x": down[:, 1],
+        "along_y": down[:, 0],
+        "limits": np.array([how.slope, how.clamp, reach]),
+    }
+    for name, values in parts.items():
+        table[at[name] : at[name] + values.size] = values.reshape(-1)
+    return table, even_up, even_down
 
 
-@functools.lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="filtered-lrelu")
+def _is_even(taps: np.ndarray) -> bool:
+    return bool(np.abs(taps - taps[..., ::-1]).max() <= _EVEN * np.abs(taps).max())
 
 
 def supports(
@@ -241,7 +229,7 @@ def supports(
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and x.shape[1] > 0
+        and x.numel() > 0
         and up in (2, 4)
         and down == 2
         and fu is not None
@@ -251,18 +239,9 @@ def supports(
         and fu.shape[0] == UP_TAPS * up
         and fd.shape[0] % 2 == 0
         and 4 <= fd.shape[0] <= 16
-        and _reach(out_size[1], fd.shape[0], up, pad_lo) <= x.shape[3] + MARGIN
-        and -pad_lo // up >= -MARGIN
         and gain > 0
         and 0 <= slope <= 1
     )
-
-
-def _reach(columns: int, down_taps: int, up: int, pad_lo: int) -> int:
-    """Input columns that a row of outputs reads, counted from the picture's left edge; one more
-    than it uses where the last window is moved on before the sweep ends.
-    """
-    return (2 * (columns - 1) + down_taps - pad_lo) // up + UP_TAPS + 2
 
 
 def run(
@@ -288,48 +267,42 @@ def run(
         out_size: (rows, columns) of the output.
     Returns:
         [N, C, rows, columns] in channels-last memory (of padded pixels, if C was padded).
+    Raises:
+        ValueError: `supports` says no.
     """
-    n, wanted, height, width = x.shape
-    channels = -(-wanted // LANES) * LANES
-    rows, columns = out_size
     if not supports(x, fu, fd, up, 2, pad_lo, out_size, gain, slope):
         raise ValueError(
             f"filtered_lrelu: no CPU kernel for {list(x.shape)} {x.dtype}, up {up}, pad {pad_lo}, "
-            f"output {rows}x{columns}: ask `supports` first, or use the reference implementation"
+            f"gain {gain}, slope {slope}: ask `supports` first, or use the reference implementation"
         )
-    kernel = _kernel(up, fd.shape[0], pad_lo)
-    scale = (
-        up * gain**0.5
-    )  # on each axis; the leaky ReLU is homogeneous, so the gain may come first
-    f = (fu if flip_filter else fu.flip(0)).mul(scale).contiguous().numpy()
-    g = (fd if flip_filter else fd.flip(0)).contiguous().numpy()
-    bias = np.zeros(channels, np.float32)
-    if b is not None:
-        bias[:wanted] = b.detach().numpy()
-    limit = np.float32(np.inf if clamp is None else clamp)
-    source = x.detach()
-    if channels != wanted:
-        source = F.pad(source, (0, 0, 0, 0, 0, channels - wanted))
-    source = source.contiguous(memory_format=torch.channels_last)
-    out = torch.empty((n, channels, rows, columns), memory_format=torch.channels_last)
-    threads = torch.get_num_threads()
-    blocks = channels // LANES
-    strips = 1 if threads == 1 else -(-2 * threads // blocks)
-    tasks = blocks * strips
-    for index in range(n):
-        picture = source[index].permute(1, 2, 0).reshape(-1).numpy()
-        result = out[index].permute(1, 2, 0).view(-1).numpy()
-        shape = (picture, height, width, channels, result, rows, columns)
-        common = (*shape, f, g, bias, np.float32(slope), limit)
-        if threads == 1:
-            kernel(*common, 0, tasks, strips)
-            continue
-        edges = [tasks * k // threads for k in range(threads + 1)]
-        jobs = [
-            _pool(threads).submit(kernel, *common, begin, end, strips)
-            for begin, end in zip(edges[1:-1], edges[2:], strict=True)
-        ]
-        kernel(*common, edges[0], edges[1], strips)
-        for job in jobs:
-            job.result()
-    return out[:, :wanted]
+    n, wanted = x.shape[:2]
+    missing = -wanted % LANES
+    how = _resampling(_bytes(fu), _bytes(fd), up, pad_lo, gain, slope, clamp, flip_filter)
+    source = x.detach().permute(0, 2, 3, 1)
+    source = F.pad(source, (0, missing)) if missing else source
+    bias = b if b is None or not missing else F.pad(b.detach(), (0, missing))
+    out = torch.empty((n, *out_size, wanted + missing))
+    fused(source.contiguous(), how, None, bias, None, out)
+    return out.permute(0, 3, 1, 2)[:, :wanted]
+
+
+def _bytes(taps: Tensor) -> bytes:
+    return taps.detach().double().contiguous().numpy().tobytes()
+
+
+@functools.lru_cache(maxsize=256)
+def _resampling(
+    fu: bytes,
+    fd: bytes,
+    up: int,
+    pad: int,
+    gain: float,
+    slope: float,
+    clamp: float | None,
+    flip_filter: bool,
+) -> Resampling:
+    """From the bytes of float64 taps, so that layers' constants are computed once."""
+    rows, taps = (torch.frombuffer(bytearray(data), dtype=torch.float64) for data in (fu, fd))
+    return Resampling.of(
+        *(rows, taps), up=up, pad=pad, gain=gain, slope=slope, clamp=clamp, flip_filter=flip_filter
+    )

@@ -1,10 +1,25 @@
-"""The one-pass CPU kernel against the definition of filtered_lrelu, written out here in float64."""
+"""The one-pass CPU kernel against the definition of filtered_lrelu, in float64.
 
+Compiling takes seconds per variant and empty cache, so cases share variants where they can.
+"""
+
+import ctypes
+import dataclasses
+import math
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from kernels_triton.filtered_lrelu import filtered_lrelu, simd_cpu
+from kernels_triton.filtered_lrelu import (
+    Resampling,
+    filtered_lrelu,
+    fused_filtered_lrelu,
+    reference,
+    simd_cpu,
+)
+from kernels_triton.filtered_lrelu.simd_source import Variant, offsets, source
 
 GAIN, SLOPE = 2**0.5, 0.2
 
@@ -42,21 +57,24 @@ CASES = [
     (2, 11, 7, 9, 16, 12),
     (2, 9, 24, 22, 27, 12),  # channels that fill no whole vector
     (2, 5, 20, 14, 16, 8),  # filter_size 4 on the down side
+    (2, 39, 9, 40, 16, 12),  # outputs that read nothing but padding
 ]
 
 
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("up, pad_lo, size, out, channels, taps", CASES)
-@pytest.mark.parametrize("threads", [1, 2])
 def test_equals_the_definition(up, pad_lo, size, out, channels, taps, threads):
     x, fu, fd, b, pads = case(up, pad_lo, size, out, channels, taps)
     assert simd_cpu.supports(x, fu, fd, up, 2, pad_lo, (out, out), GAIN, SLOPE)
     expected = definition(x.double(), fu.double(), fd.double(), b.double(), up, pads, 3.0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        y = simd_cpu.run(x, fu, fd, b, up, pad_lo, (out, out), GAIN, SLOPE, 3.0)
-    finally:
-        torch.set_num_threads(before)
+    y = simd_cpu.run(x, fu, fd, b, up, pad_lo, (out, out), GAIN, SLOPE, 3.0)
     assert y.shape == expected.shape
     # 18 + 12 products summed in float32 against float64: a few ulp of the largest value
     assert (y - expected).abs().max() <= 2e-6 * expected.abs().max()
@@ -78,12 +96,10 @@ def test_unsupported_cases_are_declined():
     assert not simd_cpu.supports(x.double(), fu, fd, 2, 2, 9, square, *usual)
     assert not simd_cpu.supports(x, torch.outer(fu, fu), fd, 2, 2, 9, square, *usual)
     assert not simd_cpu.supports(x, fu, fd, 2, 1, 9, square, *usual)
-    assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, (80, 80), *usual)  # beyond the margin
-    assert not simd_cpu.supports(x, fu, fd, 2, 2, 40, square, *usual)
     assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, square, GAIN, 1.5)
     assert not simd_cpu.supports(x, fu, fd, 2, 2, 9, square, -1.0, SLOPE)
     with pytest.raises(ValueError, match="supports"):
-        simd_cpu.run(x, fu, fd, b, 2, 9, (80, 80), GAIN, SLOPE, None)
+        simd_cpu.run(x, fu, fd, b, 2, 9, square, GAIN, 1.5, None)
 
 
 def test_the_op_takes_it_for_inference_only(monkeypatch):
@@ -107,26 +123,208 @@ def test_a_broken_input_stays_broken():
     assert y[0, 3].isnan().any() and not y[0, 2].isnan().any() and not y[1].isnan().any()
 
 
-def test_a_cache_folder_that_is_not_ones_own_is_not_used(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert simd_cpu.cache_folder() == tmp_path / "stylewire" / "kernels"
-    assert simd_cpu.cache_folder().stat().st_mode & 0o077 == 0
-    monkeypatch.setattr("os.getuid", lambda: 12345)
-    other = simd_cpu.cache_folder()
-    assert tmp_path not in other.parents
-    other.rmdir()
+# The channels-last op. Columns: up, pad, down taps, terms, symmetric, dtype, picture, output.
+FUSED = [
+    (2, 9, 12, 1, True, torch.float32, (2, 38, 37, 32), (36, 35)),
+    (2, 9, 12, 1, True, torch.bfloat16, (2, 38, 37, 32), (36, 35)),
+    (2, 9, 12, 1, True, torch.bfloat16, (1, 1, 1, 16), (1, 1)),
+    (2, 9, 12, 1, True, torch.float32, (1, 1, 1, 48), (1, 1)),
+    (2, 9, 12, 1, True, torch.float32, (1, 1, 40, 16), (1, 39)),
+    (2, -11, 12, 1, True, torch.float32, (3, 40, 29, 16), (25, 11)),
+    (4, -6, 12, 1, True, torch.float32, (1, 38, 23, 16), (53, 28)),
+    (4, -6, 12, 1, True, torch.float32, (2, 5, 9, 16), (1, 3)),
+    (2, 9, 12, 3, True, torch.float32, (1, 21, 20, 32), (19, 18)),  # config R
+    (4, -6, 4, 4, False, torch.bfloat16, (2, 19, 20, 16), (30, 31)),
+]
 
 
-def test_generated_kernels_are_cached_on_disk(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    simd_cpu._folder.cache_clear()
-    simd_cpu._kernel.cache_clear()
-    try:
-        x, fu, fd, b, _ = case(2, 9, 30, 28, 16)
-        simd_cpu.run(x, fu, fd, b, 2, 9, (28, 28), GAIN, SLOPE, None)
-        folder = tmp_path / "stylewire" / "kernels"
-        assert [p.name for p in folder.glob("filtered_lrelu_up2_taps12_*.py")]
-        assert list((folder / "__pycache__").glob("*.nbi"))  # numba's index of machine code
-    finally:
-        simd_cpu._folder.cache_clear()
-        simd_cpu._kernel.cache_clear()
+def filters(up, pad, taps, terms, symmetric, clamp=math.inf):
+    generator = torch.Generator().manual_seed(up * 100 + taps + terms)
+
+    def draw(n):
+        values = torch.randn(n, generator=generator, dtype=torch.float64) / 3
+        return tuple((values + values.flip(0) if symmetric else values).tolist())
+
+    down = tuple((draw(taps), draw(taps)) for _ in range(terms))
+    return Resampling(up, draw(6 * up), down, pad, SLOPE, clamp)
+
+
+def features(shape, dtype):
+    generator = torch.Generator().manual_seed(shape[1])
+    n, _, _, channels = shape
+    x = torch.randn(shape, generator=generator).to(dtype)
+    scale_in = torch.rand(n, channels, generator=generator) + 0.5
+    bias = torch.randn(channels, generator=generator)
+    return x, scale_in, bias, torch.rand(n, channels, generator=generator) - 0.5
+
+
+def rounding(x, how, size, *scales):
+    """The float64 truth, and the error that storing it in the dtype of x makes."""
+    truth = reference.fused_filtered_lrelu(x.double(), how, size, *scales)
+    return truth, (truth.to(x.dtype).double() - truth).norm()
+
+
+@pytest.mark.parametrize("clamp", [math.inf, 2.0])
+@pytest.mark.parametrize("up, pad, taps, terms, symmetric, dtype, shape, size", FUSED)
+def test_fused_equals_the_reference(
+    up, pad, taps, terms, symmetric, dtype, shape, size, clamp, threads
+):
+    how = filters(up, pad, taps, terms, symmetric, clamp)
+    x, *scales = features(shape, dtype)
+    assert simd_cpu.takes(x, how, size)
+    truth, rounded = rounding(x, how, size, *scales)
+    before = [t.clone() for t in (x, *scales)]
+    out = torch.full((shape[0], *size, shape[3]), float("nan"), dtype=dtype)
+    assert simd_cpu.fused(x, how, *scales, out) is out
+    error = (out.double() - truth).norm()
+    # float32: 1e-6 of the whole. bfloat16: what rounding the truth costs; sums are float32.
+    limit = 1e-6 * truth.norm() if dtype == torch.float32 else 1.01 * rounded
+    assert error <= limit, f"{error / truth.norm():.2e}, at most {limit / truth.norm():.2e}"
+    assert all(torch.equal(a, b) for a, b in zip(before, (x, *scales), strict=True))
+
+
+def test_the_public_op_uses_it_and_may_leave_out_everything(monkeypatch):
+    calls = []
+    inner = simd_cpu.fused
+    monkeypatch.setattr(simd_cpu, "fused", lambda *a: calls.append(a) or inner(*a))
+    how = filters(2, 9, 12, 1, True)
+    x, *_ = features((2, 20, 21, 16), torch.float32)
+    truth, _ = rounding(x, how, (18, 19), None, None, None)
+    y = fused_filtered_lrelu(x, how, (18, 19))
+    assert len(calls) == 1
+    assert (y - truth).norm() <= 1e-6 * truth.norm()
+
+
+def test_scales_may_be_columns_of_a_larger_table():
+    how = filters(2, 9, 12, 1, True)
+    x, *scales = features((2, 20, 21, 16), torch.float32)
+    table = torch.full((2, 80), float("nan"))
+    table[:, 16:32], table[:, 48:64] = scales[0], scales[2]
+    out, expected = torch.empty(2, 18, 19, 16), torch.empty(2, 18, 19, 16)
+    simd_cpu.fused(x, how, scales[0], scales[1], scales[2], expected)
+    simd_cpu.fused(x, how, table[:, 16:32], scales[1], table[:, 48:64], out)
+    assert torch.equal(out, expected)
+
+
+def test_rows_that_cannot_reach_the_clamp_skip_it_and_only_they():
+    """One sample far above the limit: its neighbourhood is clamped, the rest as if unlimited."""
+    how = filters(2, 9, 12, 1, True, clamp=50.0)
+    x, scale_in, bias, scale_out = features((1, 60, 20, 16), torch.float32)
+    x[0, 30, 10, 5] = 1e4
+    size = (58, 18)
+    out = torch.empty(1, *size, 16)
+    simd_cpu.fused(x, how, scale_in, bias, scale_out, out)
+    truth, _ = rounding(x, how, size, scale_in, bias, scale_out)
+    assert (out - truth).norm() <= 1e-6 * truth.norm()
+    unlimited = torch.empty(1, *size, 16)
+    never = dataclasses.replace(how, clamp=math.inf)
+    simd_cpu.fused(x, never, scale_in, bias, scale_out, unlimited)
+    same = (out == unlimited).all(3).all(2)[0]
+    assert same[:20].all() and same[40:].all() and not same[30]
+
+
+def test_nan_and_infinity_stay_in_their_channel():
+    how = filters(2, 9, 12, 1, True, clamp=256.0)
+    x, *scales = features((2, 20, 21, 16), torch.float32)
+    x[0, 9, 9, 3], x[0, 9, 9, 4] = float("nan"), float("inf")
+    out = torch.empty(2, 18, 19, 16)
+    simd_cpu.fused(x, how, *scales, out)
+    assert out[0, :, :, 3].isnan().any()
+    healthy = [c for c in range(16) if c not in (3, 4)]
+    assert out[0][:, :, healthy].isfinite().all() and out[1].isfinite().all()
+
+
+def test_what_no_kernel_exists_for_is_declined():
+    how = filters(2, 9, 12, 1, True)
+    x, *_ = features((1, 20, 20, 16), torch.float32)
+    assert simd_cpu.takes(x, how, (18, 18))
+    assert not simd_cpu.takes(x.half(), how, (18, 18))
+    assert not simd_cpu.takes(x.double(), how, (18, 18))
+    for changes in ({"up": 3}, {"down": 1}, {"slope": 1.5}, {"up_taps": how.up_taps[:8]}):
+        assert not simd_cpu.takes(x, dataclasses.replace(how, **changes), (18, 18))
+    odd = (((1.0,) * 5, (1.0,) * 5),)
+    assert not simd_cpu.takes(x, dataclasses.replace(how, down_terms=odd), (18, 18))
+    many = how.down_terms * 7
+    assert not simd_cpu.takes(x, dataclasses.replace(how, down_terms=many), (18, 18))
+
+
+def test_no_call_allocates_after_the_first(monkeypatch):
+    from numba.core.runtime import _nrt_python, rtsys
+
+    _nrt_python.memsys_enable_stats()
+    how = filters(2, 9, 12, 1, True)
+    x, *scales = features((2, 38, 37, 32), torch.float32)
+    out = torch.empty(2, 36, 35, 32)
+    simd_cpu.fused(x, how, *scales, out)
+    before = rtsys.get_allocation_stats().alloc
+    address = simd_cpu._scratch.address(0)
+    made = []
+    inner = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: made.append(a) or inner(*a, **k))
+    for _ in range(5):
+        simd_cpu.fused(x, how, *scales, out)
+    assert rtsys.get_allocation_stats().alloc == before
+    assert not made and simd_cpu._scratch.address(0) == address
+
+
+def test_one_thread_takes_what_another_leaves():
+    """A kernel that is called late finds its tasks done, not half done."""
+    how = filters(2, 9, 12, 1, True)
+    x, *scales = features((1, 38, 37, 32), torch.float32)
+    out = torch.full((1, 36, 35, 32), float("nan"))
+    plan = simd_cpu._plan(how, 38, 37, 32, 36, 35, False)
+    counter = ctypes.c_int64(0)
+    arguments = (x.data_ptr(), out.data_ptr(), scales[0].data_ptr(), 32, scales[1].data_ptr())
+    arguments += (scales[2].data_ptr(), 32, plan.table_at, plan.shape_at)
+    arguments += (simd_cpu._scratch.address(plan.scratch), ctypes.addressof(counter))
+    plan.run(*arguments, 2, 4)  # two blocks of channels in two strips each
+    assert out.isfinite().all() and counter.value == 5
+    out.fill_(float("nan"))
+    plan.run(*arguments, 2, 4)
+    assert out.isnan().all() and counter.value == 6
+
+
+@pytest.mark.parametrize(
+    "blocks, rows, threads", [(2, 146, 2), (3, 146, 2), (4, 50, 4), (1, 99, 2)]
+)
+def test_strips_balance_the_threads(blocks, rows, threads):
+    strips = simd_cpu._strips(blocks, rows, threads)
+    assert blocks * strips >= 2 * threads and blocks * strips % threads == 0
+    assert simd_cpu._strips(blocks, rows, 1) == 1
+    assert simd_cpu._strips(blocks, 20, threads) == 1  # too short to compute its edges twice
+
+
+def test_the_table_holds_every_phase():
+    how = filters(4, -6, 12, 2, True, clamp=8.0)
+    table, even_up, even_down = simd_cpu._table(how)
+    assert even_up and even_down
+    at = offsets(4, 12, 2)
+    phases = table[at["general"] : at["sums"]].reshape(4, 6)
+    taps = np.array(how.up_taps, np.float32)
+    for q in range(4):
+        assert np.array_equal(phases[q], taps[3 - q :: 4])
+    even, odd = table[at["folded"] : at["folded"] + 12].reshape(2, 2, 3).swapaxes(0, 1)
+    near = {"rtol": 1e-5, "atol": 1e-7}
+    np.testing.assert_allclose(even + odd, phases[:2, :3], **near)
+    np.testing.assert_allclose(even - odd, phases[:1:-1, :3], **near)
+    slope, clamp, reach = table[at["limits"] :]
+    assert (slope, clamp) == (np.float32(SLOPE), 8)
+    assert reach < 8 / np.abs(phases).sum(1).max()
+
+
+def test_layers_share_kernels():
+    """Neither sizes, taps, limits nor channels are part of a kernel: a network needs a handful."""
+    names = set()
+    for pad in range(-13, 14):
+        for up in (2, 4):
+            how = filters(up, pad, 12, 1, True)
+            names.add(Variant(up, (pad + 1) % 2, 12, 1, *simd_cpu._table(how)[1:], True).name)
+    assert len(names) == 4
+
+
+def test_the_source_is_plain_python():
+    for variant in (
+        Variant(2, 0, 4, 1, True, True, False),
+        Variant(4, 1, 16, 6, False, False, True),
+    ):
+        compile(source(variant), variant.name, "exec")

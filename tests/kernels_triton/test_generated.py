@@ -1,0 +1,91 @@
+"""Generated kernels: where they are kept, and when they are written or compiled again."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from kernels_triton import generated
+
+SOURCE = """
+from numba import int64, njit
+
+@njit([int64(int64)], cache=True)
+def run(x):
+    return x + 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    generated._folder.cache_clear()
+    before = set(sys.modules)
+    yield tmp_path / "stylewire" / "kernels"
+    for name in set(sys.modules) - before:
+        if name.startswith("three_"):
+            del sys.modules[name]
+    generated._folder.cache_clear()
+
+
+def test_a_folder_that_is_not_ones_own_is_not_used(folder, tmp_path, monkeypatch):
+    assert generated.cache_folder() == folder
+    assert folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    other = generated.cache_folder()
+    assert tmp_path not in other.parents
+    other.rmdir()
+
+
+def test_a_folder_that_cannot_be_made_is_replaced_by_a_private_one(tmp_path, monkeypatch):
+    (tmp_path / "stylewire").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    other = generated.cache_folder()
+    assert tmp_path not in other.parents and other.stat().st_mode & 0o077 == 0
+    other.rmdir()
+
+
+def test_source_and_machine_code_are_kept(folder):
+    module = generated.load("three", SOURCE)
+    assert module.run(4) == 7
+    assert [p.read_text() for p in folder.glob("three_*.py")] == [SOURCE]
+    assert list((folder / "__pycache__").glob("three_*.nbi"))  # numba's index of machine code
+    assert generated.load("three", SOURCE) is module
+    assert not list(folder.glob("*.tmp"))
+
+
+def test_a_second_start_compiles_nothing(folder):
+    generated.load("three", SOURCE)
+    script = (
+        "import sys; from kernels_triton import generated\n"
+        f"run = generated.load('three', {SOURCE!r}).run\n"
+        "print(run(4), sum(run.stats.cache_hits.values()), sum(run.stats.cache_misses.values()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["7", "1", "0"]
+
+
+def test_a_changed_dependency_makes_another_kernel(folder, tmp_path):
+    vectors = types.ModuleType("vectors")
+    vectors.__file__ = str(tmp_path / "vectors.py")
+    names = []
+    for text in ("one", "two", "one"):
+        (tmp_path / "vectors.py").write_text(text)
+        names.append(generated.load("three", SOURCE, vectors).__name__)
+    assert names[0] == names[2] != names[1]
+
+
+def test_what_somebody_else_left_there_is_overwritten(folder):
+    name = generated.load("three", SOURCE).__name__
+    del sys.modules[name]
+    (folder / f"{name}.py").write_text("raise SystemExit('not ours')")
+    assert generated.load("three", SOURCE).run(1) == 4
+
+
+def test_a_kernel_that_does_not_import_is_not_half_there(folder):
+    with pytest.raises(ZeroDivisionError):
+        generated.load("three", "1 / 0")
+    assert not [name for name in sys.modules if name.startswith("three_")]
