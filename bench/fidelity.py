@@ -20,8 +20,9 @@ from torch import Tensor
 from kernels_triton import implementation
 from kernels_triton.rgb_to_i420 import reference as i420_reference
 
-# dB of the float picture, by storage type. Measured margins: float16 70 to 76, bfloat16 54 to 56.
-GATES = {torch.float32: 90.0, torch.float16: 55.0, torch.bfloat16: 50.0}
+# dB of the float picture, by storage type. Rounding each stored activation, and nothing else wrong,
+# gives float16 70 to 76 and bfloat16 48 (the shipped StyleGAN2) to 65.
+GATES = {torch.float32: 90.0, torch.float16: 55.0, torch.bfloat16: 45.0}
 # dB of the bytes. Rounding to a level adds noise of its own: an error of 1 % of a level still flips
 # one byte in a hundred.
 BYTE_GATES = {torch.float32: 60.0, torch.float16: 48.0, torch.bfloat16: 43.0}

@@ -13,7 +13,7 @@ CHAINS = 8  # independent: a multiply-add's result is needed only some cycles la
 
 
 @triton.jit
-def fma_chain(out_ptr, factor, ROUNDS: tl.constexpr, LANES: tl.constexpr):  # type: ignore[no-untyped-def]
+def fma_chain(out_ptr, factor, ROUNDS: tl.constexpr, LANES: tl.constexpr):
     """A program writes LANES sums of eight chains of ROUNDS multiply-adds each."""
     lane = tl.arange(0, LANES)
     step = lane.to(tl.float32) * 1e-6

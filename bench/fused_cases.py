@@ -192,14 +192,15 @@ def fir_bias_act_case(channels: int, size: int) -> FusedCase:
         from kernels_triton.upfirdn2d import fir_bias_act, upfirdn2d
 
         x = m.stored(1, size + 1, size + 1, channels)
-        end = Epilogue(m.plain(channels), m.plain(size, size, spread=0.1), clamp=LIMIT)
+        noise = m.plain(size, size, spread=0.1)
+        end = Epilogue(m.plain(channels), noise, clamp=LIMIT)
         scale_in, scale_out = (1 + m.plain(1, channels, spread=0.1) for _ in range(2))
         taps, dtype = torch.tensor(TAPS, device=m.device), m.official_dtype
         wide = planar(x, dtype)
 
         def order() -> Tensor:
             y = upfirdn2d(wide, torch.outer(taps, taps), padding=1)
-            return bias_act(y + end.noise.to(dtype), end.bias.to(dtype), act="lrelu", clamp=LIMIT)
+            return bias_act(y + noise.to(dtype), end.bias.to(dtype), act="lrelu", clamp=LIMIT)
 
         elements = channels * ((size + 1) ** 2 + size**2)
         work = 2.0 * channels * 4 * ((size + 1) * size + size * size)
@@ -220,7 +221,8 @@ def bias_act_torgb_case(channels: int, size: int) -> FusedCase:
         from kernels_triton.upfirdn2d import setup_filter, upsample2d
 
         x = m.stored(1, size, size, channels)
-        end = Epilogue(m.plain(channels), m.plain(size, size, spread=0.1), clamp=LIMIT)
+        noise = m.plain(size, size, spread=0.1)
+        end = Epilogue(m.plain(channels), noise, clamp=LIMIT)
         skip = Skip(m.plain(3, channels, spread=channels**-0.5), m.plain(3), LIMIT, TAPS)
         style, before = 1 + m.plain(1, channels, spread=0.1), m.plain(1, size // 2, size // 2, 3)
         scales = {k: 1 + m.plain(1, channels, spread=0.1) for k in ("scale_in", "scale_out")}
@@ -233,7 +235,7 @@ def bias_act_torgb_case(channels: int, size: int) -> FusedCase:
         weight, f = skip.weight[:, :, None, None], setup_filter([1.0, 3, 3, 1]).to(m.device)
 
         def order() -> Tensor:
-            y = wide + end.noise.to(dtype)
+            y = wide + noise.to(dtype)
             y = bias_act(y, end.bias.to(dtype), act="lrelu", clamp=LIMIT)
             rgb = modulated_conv2d_resample(y, weight, style, demodulate=False)
             rgb = bias_act(rgb, skip.bias.to(dtype), clamp=LIMIT).float()

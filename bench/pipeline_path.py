@@ -57,7 +57,7 @@ def codec_clock() -> Iterator[CodecClock]:
         return real_payloads(encoder, data)
 
     def opened(*given: Any, **more: Any) -> Any:
-        encoder = real_open(*given, **more)
+        encoder: Any = real_open(*given, **more)
         real = encoder.encode
 
         def encode(*given: Any, **more: Any) -> Any:
@@ -70,15 +70,17 @@ def codec_clock() -> Iterator[CodecClock]:
         return encoder
 
     real_fill, real_payloads = h264.fill_frame, h264.H264Encoder._payloads
-    real_codec, real_open = vp8.Vp8Codec, encoder_lane.open_encoder
-    patched: Any = h264.H264Encoder
-    try:
-        vp8.Vp8Codec, h264.fill_frame = TimedVp8, filled  # type: ignore[misc]
-        patched._payloads, encoder_lane.open_encoder = payloads, opened
+    real_open = encoder_lane.open_encoder
+    with contextlib.ExitStack() as stack:
+        for owner, name, value in (
+            (vp8, "Vp8Codec", TimedVp8),
+            (h264, "fill_frame", filled),
+            (h264.H264Encoder, "_payloads", payloads),
+            (encoder_lane, "open_encoder", opened),
+        ):
+            stack.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
         yield clock
-    finally:
-        vp8.Vp8Codec, h264.fill_frame = real_codec, real_fill  # type: ignore[misc]
-        patched._payloads, encoder_lane.open_encoder = real_payloads, real_open
 
 
 @dataclass

@@ -93,8 +93,8 @@ def networks(folder: str | Path, family: str) -> ModuleType:
 def extensions(folder: str | Path, device: torch.device) -> str:
     """Build its CUDA extensions, or turn them off. Returns what became of them, for people."""
     with _importable(Path(folder).resolve()):
-        ops = [importlib.import_module(f"torch_utils.ops.{name}") for name in OPS]
-        tools = importlib.import_module("torch_utils.custom_ops")
+        ops: list[Any] = [importlib.import_module(f"torch_utils.ops.{name}") for name in OPS]
+        tools: Any = importlib.import_module("torch_utils.custom_ops")
     tools.verbosity = "none"
     why = "no CUDA"
     if device.type == "cuda":

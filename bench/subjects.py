@@ -28,6 +28,7 @@ WAYS = {
     "cpu": ("eager", "cpu:fp32", "cpu:bf16"),
     "cuda": ("eager", "triton:fp16", "cuda-graph:fp16", "compile"),
 }
+PACKED = ("cpu", "triton", "cuda-graph")  # backends on models.fused
 CODES = 64  # of a baseline, made ahead and used in turn
 
 
@@ -81,10 +82,13 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
         Absent: It does not run here, or draws this network another way.
         Unfaithful: Its pictures are not the definition's.
     """
-    from realtime.backends import choose
+    from realtime.backends import choose, native_bf16
     from realtime.errors import BackendUnavailable
 
     name, precision = parse(way)
+    if precision == "auto" and name in PACKED:
+        best = "bf16" if native_bf16() else "fp32"
+        precision = "fp16" if device.startswith("cuda") else best
     try:
         backend = choose(name, device, precision)
     except BackendUnavailable as error:
@@ -92,10 +96,9 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
     renderer = backend.prepare(system.synthesizer)
     if renderer.backend != backend.name:
         raise Absent(f"{way}: {renderer.why}")
-    dtype = getattr(backend, "dtype", torch.float32)
-    kind = next(word for word, known in DTYPES.items() if known == dtype)
+    dtype = DTYPES.get(precision, torch.float32)
     checked: float | None = None
-    if name in ("cpu", "triton", "cuda-graph"):
+    if name in PACKED:
         checked = checked_picture(way, system, truth, backend.device, dtype)
     at = system.resolution
     out = np.full((at * 3 // 2, at), POISON, np.uint8)
@@ -108,7 +111,7 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
     allowed = torch.float16 if backend.device.type == "cuda" else dtype
     return Subject(
         backend.name,
-        kind if checked is not None else "",
+        precision if name in PACKED else "",
         {size: _frames(renderer, system, size) for size in sizes},
         checked,
         gate(f"{way}, I420", levels, allowed, BYTE_GATES),

@@ -70,6 +70,13 @@ def test_a_subject_is_checked_in_floats_and_in_bytes(system, truth: Truth) -> No
     eager.frames[64]()
 
 
+def test_a_packed_subject_says_its_precision_and_may_err_by_it(system, truth: Truth) -> None:
+    half = subjects.subject("cpu:bf16", system, truth, "cpu", [128])
+    assert half.name == "cpu bf16" and half.psnr is not None and 45 <= half.psnr < 80
+    chosen = subjects.subject("cpu", system, truth, "cpu", [128])
+    assert chosen.precision in ("bf16", "fp32")
+
+
 def test_a_subject_that_draws_another_picture_is_refused(system, truth: Truth) -> None:
     other = Truth(system, CPU)
     other.i420 = [np.roll(levels, 1, axis=1) for levels in truth.i420]

@@ -71,7 +71,7 @@ def test_what_draws_another_picture_is_named_and_not_timed(
 ) -> None:
     from bench import fidelity, subjects
 
-    def wrong(way: str, *rest: object) -> Subject:
+    def wrong(way: str, *rest: object, **more: object) -> Subject:
         raise fidelity.Unfaithful(f"{way}: 12.0 dB")
 
     monkeypatch.setattr(subjects, "subject", wrong)
