@@ -1,4 +1,8 @@
-"""How soon a picture can be seen after `stylewire serve`, kernels being on disk already."""
+"""How soon a picture can be seen after `stylewire serve`, kernels being on disk already.
+
+In CPU time, as a multiple of what importing torch and numba takes in the same minute: seconds on a
+machine that does something else too say nothing.
+"""
 
 import gc
 import os
@@ -12,14 +16,19 @@ import pytest
 from realtime.__main__ import main
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S = 3.0
+SERVE = ["-m", "realtime", "serve", "--port", "0", "--device", "cpu"]
+IMPORT = ["-c", "import torch, numba; print('ready', flush=True); input()"]
+MOST = 2.4  # 1.6 was measured; without the fast start 2.1; compiling kernels takes it above 6
 
 
-def cpu_seconds_until_ready() -> float:
-    """CPU time, since what else runs on the machine does not count against the start."""
-    command = [sys.executable, "-m", "realtime", "serve", "--port", "0", "--device", "cpu"]
+def cpu_seconds_until_ready(arguments: list[str]) -> float:
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     try:
         assert child.stdout is not None and "ready" in child.stdout.readline()
@@ -31,11 +40,13 @@ def cpu_seconds_until_ready() -> float:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_warm_start_has_drawn_its_first_picture_within_three_seconds():
-    seconds = [cpu_seconds_until_ready()]
-    while min(seconds) >= LIMIT_S and len(seconds) < 3:  # the first may have compiled
-        seconds.append(cpu_seconds_until_ready())
-    assert min(seconds) < LIMIT_S, seconds
+def test_a_warm_start_has_drawn_its_first_picture_soon_after_its_imports():
+    ratios: list[float] = []
+    while len(ratios) < 3:  # the first may have compiled
+        ratios.append(cpu_seconds_until_ready(SERVE) / cpu_seconds_until_ready(IMPORT))
+        if ratios[-1] < MOST:
+            return
+    pytest.fail(f"CPU time until ready is {ratios} times that of the imports")
 
 
 def test_a_command_inside_another_program_leaves_its_collector_alone(capsys):
