@@ -222,7 +222,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="variants whose name contains this")
     parser.add_argument("--cc", default="", help="only these architectures, such as 80,90")
     parser.add_argument("--jobs", type=int, default=harness.usable_cores(), help="processes")
-    parser.add_argument("--record", action="store_true", help="store the figures")
+    parser.add_argument("--record", action="store_true", help="store the figures of sound kernels")
     parser.add_argument("--check", action="store_true", help="compare with the stored figures")
     chosen = parser.parse_args(arguments)
     if chosen.jobs < 1:
@@ -245,41 +245,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     records = Records(RECORDS)
     todo, wrong = tasks(chosen.only, chosen.cc)
     everything = not chosen.only and not chosen.cc and not wrong
-    found, failed = compiled(todo, records, chosen.jobs)
+    made = compiled(todo, records, chosen.jobs)
+    found = [outcome.resources for outcome in made if outcome.resources]
+    failed = [fault for outcome in made for fault in outcome.faults]
     wrong += failed
     if not todo:
         wrong.append(f"nothing to compile: no variant matches {chosen.only!r}")
     if chosen.check:
         wrong += compared(found, records, triton, orphans(records, todo) if everything else [])
-    if chosen.record and todo and not failed:
-        wrong += recorded(found, triton, everything)
-    elif chosen.record:
-        print("not recorded: first mend the faults")
+    if chosen.record:
+        sound = [o.resources for o in made if o.resources and not o.faults]
+        wrong += recorded(sound, triton, everything and not failed)
     for fault in wrong:
         print(f"FAULT {fault}")
     return 1 if wrong else 0
 
 
-def compiled(
-    todo: list[Task], records: Records, jobs: int
-) -> tuple[list[aot.Resources], list[str]]:
-    """Compiles and prints the table; resources and faults."""
+def compiled(todo: list[Task], records: Records, jobs: int) -> list[Outcome]:
+    """Compiles, and prints the table."""
     started = time.monotonic()
     # What is largest begins first: the processes end together.
     todo.sort(key=lambda t: -(records.of(t.name, t.capability) or {}).get("instructions", 1 << 20))
-    found, wrong = [], []
-    for done, outcome in enumerate(outcomes(todo, jobs), 1):
-        wrong += outcome.faults
-        if outcome.resources:
-            found.append(outcome.resources)
+    made = []
+    for outcome in outcomes(todo, jobs):
+        made.append(outcome)
         if sys.stderr.isatty():
-            print(f"{done} of {len(todo)}", end="\r", file=sys.stderr, flush=True)
+            print(f"{len(made)} of {len(todo)}", end="\r", file=sys.stderr, flush=True)
+    found = [outcome.resources for outcome in made if outcome.resources]
     print(table(found, records))
     print(
         f"{len(found)} compilations, {sum(r.compile_s for r in found):.0f} processor seconds in "
         f"{time.monotonic() - started:.0f} s, Triton {version('triton')}"
     )
-    return found, wrong
+    return made
 
 
 def compared(
@@ -314,7 +312,7 @@ def recorded(found: Sequence[aot.Resources], triton: str, everything: bool) -> l
     for resources in found:
         records.put(resources)
     records.store(triton)
-    print(f"recorded in {RECORDS.relative_to(harness.ROOT)}")
+    print(f"{len(found)} recorded in {RECORDS.relative_to(harness.ROOT)}")
     return []
 
 
