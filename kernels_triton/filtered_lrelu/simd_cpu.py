@@ -171,7 +171,7 @@ def _plan(
         [height, width, channels, rows, columns, how.pad, lead, line, first, rounds, row, skipped],
         np.int64,
     )
-    scratch = EDGE + LANES * (up * line + variant.ring * terms * row)
+    scratch = EDGE + LANES * (up * variant.groups * line + variant.ring * terms * row)
     module = generated.load(variant.name, source(variant), simd, simd_memory)
     return _Plan(module.run, table, shape, scratch, table.ctypes.data, shape.ctypes.data)
 

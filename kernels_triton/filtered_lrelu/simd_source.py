@@ -56,9 +56,14 @@ class Variant:
         return 3 if self.up == 2 else 2
 
     @property
+    def groups(self) -> int:
+        """Groups of oversampled rows at a time, four rows together: they share most inputs."""
+        return 4 // self.up
+
+    @property
     def ring(self) -> int:
-        """Decimated rows that are kept: what ROWS outputs read, and what one group overshoots."""
-        return self.down_taps + 2 * (ROWS - 1) + self.up - 1
+        """Decimated rows that are kept: what ROWS outputs read, and what four rows overshoot."""
+        return self.down_taps + 2 * (ROWS - 1) + self.up * self.groups - 1
 
     @property
     def folds(self) -> int:
@@ -130,8 +135,9 @@ def _up_phases(v: Variant, folded: bool, inputs: list[str], indent: str) -> tupl
     return lines, phases
 
 
-def _rows_up(v: Variant, name: str, folded: bool) -> list[str]:
-    """UP oversampled rows from one window of input rows; answers the largest magnitude."""
+def _rows_up(v: Variant, name: str, folded: bool, groups: int) -> list[str]:
+    """Oversampled rows from a window of input rows; answers the largest magnitude."""
+    inputs = [f"x{j}" for j in range(UP_TAPS + groups - 1)]
     out = [
         "@njit(boundscheck=False, nogil=True)",
         f"def {name}(x, i, rows, height, pitch, channels, width, taps, k, ones, s, o, line,",
@@ -140,15 +146,20 @@ def _rows_up(v: Variant, name: str, folded: bool) -> list[str]:
         "    factor = vload(scale, scale_at + c0); b = vload(bias, c0)",
         "    peak = vsplat(np.float32(0))",
         *[f"    b{q} = vmul(b, vsplat(taps[ones + {q}]))" for q in range(v.up)],
-        *[f"    r{j} = i + min(max(rows + {j}, 0), height - 1) * pitch" for j in range(UP_TAPS)],
+        *[
+            f"    r{j} = i + min(max(rows + {j}, 0), height - 1) * pitch"
+            for j in range(len(inputs))
+        ],
         "    for column in range(width):",
-        *[f"        x{j} = vload(x, r{j} + column * channels)" for j in range(UP_TAPS)],
+        *[f"        {x} = vload(x, r{j} + column * channels)" for j, x in enumerate(inputs)],
     ]
-    lines, phases = _up_phases(v, folded, [f"x{j}" for j in range(UP_TAPS)], "        ")
-    out += lines
-    for q, phase in enumerate(phases):
-        out += [f"        v{q} = vfma({phase}, factor, b{q})"]
-        out += [f"        peak = vmax(peak, vabs(v{q})); vstore(s, o + {q} * line, v{q})"]
+    for group in range(groups):
+        lines, phases = _up_phases(v, folded, inputs[group : group + UP_TAPS], "        ")
+        out += lines
+        for q, phase in enumerate(phases):
+            to = f"o + {group * v.up + q} * line"
+            out += [f"        u = vfma({phase}, factor, b{q})"]
+            out += [f"        peak = vmax(peak, vabs(u)); vstore(s, {to}, u)"]
     return [*out, f"        o += {LANES}", "    return vlargest(peak)", "", ""]
 
 
@@ -262,9 +273,9 @@ def run(
     lead = shape[6]; line = shape[7] * LANES; first = shape[8]; rounds = shape[9]
     row = shape[10] * LANES; skipped = shape[11] * LANES
     pitch = width * channels; out_pitch = out_width * channels
-    lines = EDGE  # UP oversampled rows, zero beside the picture
-    ring = lines + UP * line  # RING decimated rows of TERMS terms
-    for q in range(UP):
+    lines = EDGE  # LINES oversampled rows, zero beside the picture
+    ring = lines + LINES * line  # RING decimated rows of TERMS terms
+    for q in range(LINES):
         for k in range(lead * LANES):
             s[lines + q * line + k] = 0
         for k in range((lead + width) * LANES, line):
@@ -284,33 +295,37 @@ def run(
             while t < 2 * min(oy + ROWS, y1) + DOWN_TAPS - 2:
                 rows = (t + UP - 1 - pad) // UP
                 to = lines + lead * LANES
-                if rows >= 0 and rows + UP_TAPS <= height:
-                    peak = ROWS_UP(
+                peak = np.float32(0)
+                if rows >= 0 and rows + WINDOW <= height:
+                    peak = rows_up(
                         x, i, rows, height, pitch, channels, width, c, INNER, SUMS, s, to, line,
                         scale_in, sample * scale_in_step, bias, c0,
                     )
                 else:  # the padded border receives neither samples nor bias
-                    for q in range(UP):
-                        total = np.float32(0)
-                        for j in range(UP_TAPS):
-                            tap = c[GENERAL + q * UP_TAPS + j]
-                            if rows + j < 0 or rows + j >= height:
-                                tap = np.float32(0)
-                            s[q * UP_TAPS + j] = tap
-                            total += tap
-                        s[UP * UP_TAPS + q] = total
-                    peak = rows_up(
-                        x, i, rows, height, pitch, channels, width, s, 0, UP * UP_TAPS, s, to, line,
-                        scale_in, sample * scale_in_step, bias, c0,
-                    )
+                    for group in range(GROUPS):
+                        for q in range(UP):
+                            total = np.float32(0)
+                            for j in range(UP_TAPS):
+                                tap = c[GENERAL + q * UP_TAPS + j]
+                                if rows + group + j < 0 or rows + group + j >= height:
+                                    tap = np.float32(0)
+                                s[q * UP_TAPS + j] = tap
+                                total += tap
+                            s[UP * UP_TAPS + q] = total
+                        largest = rows_up_edge(
+                            x, i, rows + group, height, pitch, channels, width,
+                            s, 0, UP * UP_TAPS, s, to + group * UP * line, line,
+                            scale_in, sample * scale_in_step, bias, c0,
+                        )
+                        peak = max(peak, largest)
                 inside = peak <= c[LIMITS + 2]  # nothing along x can reach the clamp
-                for q in range(UP):
+                for q in range(LINES):
                     u = t + q
                     if u < 2 * y0 or u >= 2 * y1 + DOWN_TAPS - 2:
                         continue
                     # Ask for the memory of what comes next: an input row, or outputs.
-                    if q == 1:
-                        ahead = x_at + (i + min(rows + UP_TAPS, height - 1) * pitch) * SIZE
+                    if q % 2 and q // 2 < GROUPS:
+                        ahead = x_at + (i + min(rows + WINDOW + q // 2, height - 1) * pitch) * SIZE
                         step = 2 * channels * SIZE // UP
                     else:
                         done = min(max((u - DOWN_TAPS + 2) // 2, y0), y1 - 1)
@@ -322,7 +337,7 @@ def run(
                         along_x(s, v, to, row, rounds, c, ahead, step)
                     else:
                         along_x_clamped(s, v, to, row, rounds * UNROLL, c, ahead, step)
-                t += UP
+                t += LINES
             rows_down(
                 s, ring + skipped, 2 * oy, row, out_width, c, y, o, oy, y1 - 1, out_pitch, channels,
                 scale_out, sample * scale_out_step + c0,
@@ -344,17 +359,16 @@ def source(v: Variant) -> str:
         "",
         f"LANES, EDGE, SIZE = {LANES}, {EDGE}, {2 if v.narrow else 4}",
         f"UP, UP_TAPS, DOWN_TAPS, TERMS = {v.up}, {UP_TAPS}, {v.down_taps}, {v.terms}",
-        f"ROWS, RING = {ROWS}, {v.ring}",
+        f"ROWS, RING, GROUPS, LINES = {ROWS}, {v.ring}, {v.groups}, {v.up * v.groups}",
+        f"WINDOW = {UP_TAPS + v.groups - 1}",
         f"UNROLL, INNER, GENERAL = {v.unroll}, {at[v.inner]}, {at['general']}",
         f"SUMS, LIMITS = {at['sums']}, {at['limits']}",
         "",
         "",
     ]
-    body = _rows_up(v, "rows_up", folded=False)
-    if v.even_up:
-        body += _rows_up(v, "rows_up_folded", folded=True)
+    body = _rows_up(v, "rows_up", v.even_up, v.groups)
+    body += _rows_up(v, "rows_up_edge", folded=False, groups=1)
     body += _along_x(v, "along_x", clamped=False, unroll=v.unroll)
     body += _along_x(v, "along_x_clamped", clamped=True, unroll=1)
     body += _rows_down(v)
-    driver = _DRIVER.replace("ROWS_UP", "rows_up_folded" if v.even_up else "rows_up")
-    return "\n".join(head + body).rstrip() + "\n\n" + driver
+    return "\n".join(head + body).rstrip() + "\n\n" + _DRIVER
