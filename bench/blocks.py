@@ -141,6 +141,28 @@ def figures(timed: Timed) -> dict[str, Any]:
     }
 
 
+class Budget:
+    """Time for several pieces of work. The first is always begun; another only if the longest so
+    far would still fit.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self.end_ns = clock() + int(seconds * 1e9)
+        self._longest_ns = 0
+        self._begun_ns: int | None = None
+
+    def begin(self) -> bool:
+        """Whether there is room for another; if so, it begins now."""
+        now = self._clock()
+        if self._begun_ns is not None:
+            self._longest_ns = max(self._longest_ns, now - self._begun_ns)
+            if now + self._longest_ns >= self.end_ns:
+                return False
+        self._begun_ns = now
+        return True
+
+
 @dataclass(frozen=True)
 class Goal:
     """One figure against what it should be."""

@@ -56,6 +56,19 @@ def test_a_block_has_frames_for_its_time_but_never_fewer_than_three() -> None:
     assert blocks.frames_per_block(lambda: None, 60.0) == blocks.MOST
 
 
+def test_a_budget_has_room_for_the_first_and_for_what_is_as_long_as_the_longest() -> None:
+    now = [0]
+    budget = blocks.Budget(100.0, lambda: now[0])
+    begun = []
+    for seconds in (30, 10, 40, 1):
+        begun.append(budget.begin())
+        now[0] += int(seconds * 1e9) * begun[-1]
+    assert begun == [True, True, True, False]  # at 80 s, the longest took 40
+    assert budget.begin() is False
+    spent = blocks.Budget(0.0, lambda: now[0])
+    assert spent.begin() and not spent.begin()
+
+
 @pytest.mark.parametrize(("value", "above", "passed"), [(8.0, True, True), (8.1, False, False)])
 def test_a_goal_is_reached_at_its_figure(value: float, above: bool, passed: bool) -> None:
     goal = Goal("case", "figure", value, 8.0, above)
