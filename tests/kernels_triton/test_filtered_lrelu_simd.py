@@ -223,6 +223,23 @@ def test_rows_that_cannot_reach_the_clamp_skip_it_and_only_they():
     assert same[:20].all() and same[40:].all() and not same[30]
 
 
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95, 0.999])
+def test_a_clamp_that_binds_for_few_samples_binds_for_them(share):
+    how = filters(2, 9, 12, 1, True)
+    x, *scales = features((1, 20, 21, 16), torch.float32)
+    size = (18, 19)
+    impulse = (0.0,) * 6 + (1.0,) + (0.0,) * 5  # passes every other sample of the leaky ReLU
+    bare = dataclasses.replace(how, down_terms=((impulse, impulse),))
+    peak = reference.fused_filtered_lrelu(x, bare, size, *scales[:2], None).abs().max().item()
+    how = dataclasses.replace(how, clamp=share * peak)
+    truth, _ = rounding(x, how, size, *scales)
+    out = torch.empty(1, *size, 16)
+    simd_cpu.fused(x, how, *scales, out)
+    assert (out - truth).norm() <= 1e-6 * truth.norm()
+    unlimited, _ = rounding(x, dataclasses.replace(how, clamp=math.inf), size, *scales)
+    assert (unlimited - truth).norm() > 1e-5 * truth.norm()
+
+
 def test_nan_and_infinity_stay_in_their_channel():
     how = filters(2, 9, 12, 1, True, clamp=256.0)
     x, *scales = features((2, 20, 21, 16), torch.float32)
@@ -309,7 +326,8 @@ def test_the_table_holds_every_phase():
     np.testing.assert_allclose(even - odd, phases[:1:-1, :3], **near)
     slope, clamp, reach = table[at["limits"] :]
     assert (slope, clamp) == (np.float32(SLOPE), 8)
-    assert reach < 8 / np.abs(phases).sum(1).max()
+    bound = 8 / np.abs(phases).sum(1).max()
+    assert 0.9999 * bound < reach < bound
 
 
 def test_layers_share_kernels():
