@@ -60,6 +60,7 @@ def inlined(function: Callable) -> Callable:
 
 def _digest(*modules: ModuleType) -> str:
     text = hashlib.sha256()
+    text.update(repr(sorted(_OPTIONS.items())).encode())
     for module in modules:
         assert module.__file__ is not None
         text.update(Path(module.__file__).read_bytes())

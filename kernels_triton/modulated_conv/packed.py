@@ -7,6 +7,7 @@ free, else the op that reads its result.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,18 +143,22 @@ def plain_conv2d(x: Tensor, conv: PackedConv) -> Tensor:
     return y.permute(0, 2, 3, 1).contiguous()
 
 
+_TF32 = threading.Lock()  # torch has one setting for all threads; two would restore each other's
+
+
 @contextmanager
 def _tf32(x: Tensor, allowed: bool) -> Iterator[None]:
     """cuDNN rounds float32 to tf32 unless it is told not to, which costs three decimal digits."""
     if x.device.type != "cuda" or x.dtype != torch.float32:
         yield
         return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    with _TF32:
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
 
 
 def own_kernel(x: Tensor, conv: PackedConv) -> bool:

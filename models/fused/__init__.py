@@ -1,4 +1,4 @@
-"""Synthesis as inference runs it: weights packed once, modulation on activations, no allocation.
+"""Synthesis as inference runs it: weights packed once, modulation on activations, static buffers.
 
     packed = pack(system.synthesizer, torch.device("cuda"), torch.float16)
     executor = packed.executor(batch=1)
@@ -6,7 +6,8 @@
     executor.draw_i420(out, broken)       # reads static buffers only: a CUDA graph may hold it
 
 The networks of `models.backbones` are the definition; an executor computes the same picture with
-the fused ops of `kernels_triton`. It is a snapshot: later changes of the network do not reach it.
+the fused ops of `kernels_triton`. Only torch's own convolutions bring memory for their results. A
+pack is a snapshot: later changes of the network do not reach it.
 """
 
 from __future__ import annotations

@@ -100,9 +100,10 @@ class Executor:
         packed = self.packed
         if self._who[slot] is not identity:
             w = _entry(identity.tensors, "w", (1, packed.rows, packed.w_dim))
+            self._who[slot] = None  # should this fail halfway, the base is nobody's
+            self._stale = True
             self._set_base(slot, w[0].to(self.device, torch.float32, non_blocking=True))
             self._who[slot] = identity
-            self._stale = True
         if self._how[slot] is motion:
             return
         code = _entry(motion.tensors, packed.motion, (1, packed.motion_dim))
@@ -146,7 +147,6 @@ class Executor:
         """Styles and demodulation factors of this frame, where they are not those of the last."""
         if not self._stale and self.device.type == "cpu":
             return
-        self._stale = False
         motion = self._motion if self._styles_move else None
         style_scales(
             self._base,
@@ -159,6 +159,7 @@ class Executor:
         if self.batch > 1:
             torch.index_select(self._scale.view(-1), 0, self._scale_rows, out=self._scales)
             torch.index_select(self._demod.view(-1), 0, self._demod_rows, out=self._demods)
+        self._stale = False
 
     def _own(self, x: Tensor, conv: PackedConv) -> bool:
         """Whether our own kernel convolves x, measured first where there is a GPU to measure."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels_triton.modulated_conv import LANES, padded
+from kernels_triton.modulated_conv import padded
 from kernels_triton.styles import StyleLayer, StyleTable
 from models.backbones.layers import FullyConnectedLayer
 
@@ -127,6 +127,3 @@ def demodulation(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     squares = F.pad(w.square().sum([2, 3]), (0, padded(i) - i, 0, padded(o) - o))
     epsilon = EPSILON * norm.flatten().square()
     return w, squares, F.pad(epsilon, (0, padded(o) - o), value=EPSILON)
-
-
-__all__ = ["EPSILON", "LANES", "Affine", "StyleStack", "demodulation"]

@@ -217,3 +217,23 @@ def test_what_the_fused_ops_do_not_know_is_refused_with_a_reason() -> None:
         pack(WalkSynthesizer(net), CPU, torch.float32)
     with pytest.raises(CannotFuse, match="no packed form"):
         pack(Synthesizer(), CPU, torch.float32)
+
+
+def test_a_frame_that_fails_does_not_leave_the_identity_before(monkeypatch) -> None:
+    """Styles that no motion changes are computed once per identity; one failure must not count."""
+    from models.fused import executor as module
+
+    of = synthesizer("stylegan-v")
+    executor = pack(of, CPU, torch.float32).executor()
+    (one, motion), (other, _) = codes(executor, 1), codes(executor, 2)
+    out = canvas(executor)
+    executor.put(0, one, motion)
+    executor.draw(out)
+    executor.put(0, other, motion)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "style_scales", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            executor.draw(out)
+    executor.put(0, other, motion)
+    executor.draw(out)
+    assert_same(out[0], plain(of, other, motion))
