@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -15,6 +16,8 @@ from realtime.messages import RenderRequest
 
 if TYPE_CHECKING:
     from realtime.painter import Viewpoint
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -37,12 +40,20 @@ class FrameJob:
         """Jobs of one kind may be drawn together."""
         return self.request.look.model, self.request.look.resolution
 
-    def finish(self) -> None:
-        """The pixels are in the slot: stamp them and tell who waits."""
-        if self.request.barcode:
-            barcode.stamp(self.frame.planes[0], self.request.tick.index)
-        self.frame.stamps["rendered"] = time.monotonic_ns()
-        self.future.set_result(None)
+    def end(self, broken: FrameBroken | None) -> None:
+        """The pixels are in the slot, or are no picture: tell who waits, in any case."""
+        if broken is not None:
+            self.fail(broken)
+            return
+        try:
+            if self.request.barcode:
+                barcode.stamp(self.frame.planes[0], self.request.tick.index)
+            self.frame.stamps["rendered"] = time.monotonic_ns()
+        except Exception as error:  # this frame's outer edge; its neighbours are fine
+            log.exception("finishing a frame")
+            fail_all([self], error)
+        else:
+            self.future.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         self.future.set_exception(error)
@@ -61,19 +72,16 @@ class Flight:
     asynchronous: bool = False
 
     def finish(self) -> None:
-        """Wait for the pixels and resolve every job: a broken picture is its own job's failure, an
-        exception that of each.
+        """Wait for the pixels and resolve every job, whatever happens: a broken picture is its own
+        job's failure, an exception that of each job it keeps from being finished.
         """
         try:
             broken = self.pending.wait()
+            for job, why in zip(self.jobs, broken, strict=True):
+                job.end(why)
         except Exception as error:  # the outer edge of these frames: a device may raise anything
-            fail_all(self.jobs, error)
-            return
-        for job, why in zip(self.jobs, broken, strict=True):
-            if why is None:
-                job.finish()
-            else:
-                job.fail(why)
+            log.exception("waiting for frames")
+            fail_all([job for job in self.jobs if not job.future.done()], error)
 
 
 def fail_all(jobs: Sequence[FrameJob], error: Exception) -> None:

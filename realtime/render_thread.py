@@ -161,6 +161,8 @@ class RenderThread:
             taken.run()
             return
         jobs = [job for job in taken if job.future.set_running_or_notify_cancel()]
+        if not jobs:
+            return
         try:
             for flight in self._paint(jobs):
                 self._batches[len(flight.jobs)] += 1
