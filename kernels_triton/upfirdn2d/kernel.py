@@ -14,12 +14,11 @@ from kernels_triton.aot import Variant
 from kernels_triton.bias_act.epilogue import Epilogue
 from kernels_triton.bias_act.kernel import channel_block, finish, row_stride
 
-# A lane holds two channels of FIR_COLUMNS neighbouring outputs. On sm_90 that takes 23 issue slots
-# per output and 88 registers; four channels take 21 and 168, eight columns 22 and 138: too many
-# registers to have enough loads under way.
-FIR_WARPS, FIR_COLUMNS = 4, 4
-FIR_LANES = 2 * 32 * FIR_WARPS  # channels times groups of columns
-FIR_PROGRAMS = 1024  # below this many programs, strips become shorter: an H200 runs 660 at a time
+# A lane holds 8 bytes of channels in FIR_COLUMNS neighbouring outputs. On sm_90 four channels of
+# float16 take 19 issue slots per output and 165 registers, two take 22 and 91, two in eight columns
+# 20 and 159 with longer halos. Few warps are enough, since each has 28 loads under way at once.
+FIR_WARPS, FIR_COLUMNS, FIR_LANE_BYTES = 4, 4, 8
+FIR_PROGRAMS = 1024  # below this many programs, strips become shorter: an H200 runs 396 at a time
 FIR_TURNS = 8  # 32 rows of 4 taps: 3 rows in 32 are filtered twice
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -168,6 +167,11 @@ def fir_bias_act_kernel(
                 noise_ptr += out_width
 
 
+def _groups(bytes_each: int, block_c: int) -> int:
+    """How many groups of columns fill a program's lanes."""
+    return 32 * FIR_WARPS * (FIR_LANE_BYTES // bytes_each) // block_c
+
+
 def fir_bias_act(
     x: Tensor,
     taps: tuple[float, ...],
@@ -190,8 +194,8 @@ def fir_bias_act(
     n, height, width, channels = x.shape
     out_height, out_width = out.shape[1:3]
     block_c = channel_block(channels, 64)
-    groups = FIR_LANES // block_c
-    columns = FIR_COLUMNS if len(taps) <= 5 else FIR_COLUMNS // 2  # or registers run out
+    groups = _groups(x.element_size(), block_c)
+    columns = FIR_COLUMNS if len(taps) <= 5 else 1  # or registers run out
     across = channels // block_c * triton.cdiv(out_width, groups * columns)
     strips = triton.cdiv(out_height, len(taps))
     turns = 1  # a power of two, so that there are few kernels to compile
@@ -467,11 +471,12 @@ def _fir_variant(name: str, dtype: str, channels: int) -> Variant:
         **dict.fromkeys(("COUNT", "COLUMNS", "GROUPS", "BLOCK_C"), "constexpr"),
     }
     block_c = channel_block(channels, 64)
+    bytes_each = 4 if dtype == "fp32" else 2
     constants = {"CHANNELS": channels, "TURNS": 4, "TAPS": (1 / 3, 1.0, 1.0, 1 / 3)}
     constants |= {
         "COUNT": 4,
         "COLUMNS": FIR_COLUMNS,
-        "GROUPS": FIR_LANES // block_c,
+        "GROUPS": _groups(bytes_each, block_c),
         "BLOCK_C": block_c,
     }
     return Variant(
@@ -481,9 +486,9 @@ def _fir_variant(name: str, dtype: str, channels: int) -> Variant:
         constants,
         aligned=("scale_in_stride_n", "scale_out_stride_n"),
         num_warps=FIR_WARPS,
-        registers=128,
+        registers=168,
         shared=0,
-        outputs=2 * 4 * FIR_COLUMNS,
+        outputs=FIR_LANE_BYTES // bytes_each * 4 * FIR_COLUMNS,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,3 +59,20 @@ def assert_rounded(actual: Tensor, expected: Tensor, rounding: float) -> None:
     assert (error <= limit).all(), (
         f"error {error.flatten()[worst]:.3e}, at most {limit.flatten()[worst]:.3e}"
     )
+
+
+def assert_replays(call: Callable[[], object], outputs: Sequence[Tensor]) -> None:
+    """`call` can be captured in a CUDA graph, allocates nothing, and a replay does all of it."""
+    call()  # compiles
+    first = [output.clone() for output in outputs]
+    torch.cuda.synchronize()
+    graph, held = torch.cuda.CUDAGraph(), torch.cuda.memory_allocated()
+    with torch.cuda.graph(graph):
+        call()
+    assert torch.cuda.memory_allocated() == held
+    for output in outputs:
+        output.fill_(77)
+    graph.replay()
+    torch.cuda.synchronize()
+    for output, before in zip(outputs, first, strict=True):
+        assert torch.equal(output, before)

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from kernels_triton import implementation
 from kernels_triton.bias_act import Epilogue, Skip, bias_act_torgb, kernel, reference
-from tests.kernels_triton.guarded import DEVICE, DTYPES, assert_rounded, drawn, guarded
+from tests.kernels_triton.guarded import (
+    DEVICE,
+    DTYPES,
+    assert_replays,
+    assert_rounded,
+    drawn,
+    guarded,
+)
 
 TAPS = (0.25, 0.75, 0.8, 0.2)  # not symmetric: no mistake in the order hides
 # Of the features: five operations. Of the picture: a sum over up to 64 channels, and 16 taps.
@@ -150,3 +157,15 @@ def test_gaps_in_a_buffer_are_refused() -> None:
     skip = Skip(ones, ones[:, 0], 1.0, TAPS)
     with implementation("triton"), pytest.raises(ValueError, match="image must be contiguous"):
         bias_act_torgb(x, Epilogue(ones[0]), skip, ones[:1], None, image)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="a CUDA graph needs a CUDA device")
+def test_is_captured_in_a_graph() -> None:
+    randn = drawn(7)
+    x, end = randn(2, 16, 16, 64).half(), Epilogue(randn(64), randn(16, 16))
+    skip = Skip(randn(3, 64), randn(3), math.inf, TAPS)
+    style, before = randn(2, 64), randn(2, 8, 8, 3)
+    image, out = torch.empty(2, 16, 16, 3, device=DEVICE), torch.empty_like(x)
+    call = lambda: bias_act_torgb(x, end, skip, style, before, image, out=out)  # noqa: E731
+    assert_replays(call, [image, out])

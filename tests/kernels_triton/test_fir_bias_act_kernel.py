@@ -11,7 +11,14 @@ from torch import Tensor
 from kernels_triton import implementation
 from kernels_triton.bias_act import Epilogue
 from kernels_triton.upfirdn2d import fir_bias_act, reference
-from tests.kernels_triton.guarded import DEVICE, DTYPES, assert_rounded, drawn, guarded
+from tests.kernels_triton.guarded import (
+    DEVICE,
+    DTYPES,
+    assert_replays,
+    assert_rounded,
+    drawn,
+    guarded,
+)
 
 BINOMIAL = (0.25, 0.75, 0.75, 0.25)
 # Two sums of up to 8 products and five more operations.
@@ -114,3 +121,12 @@ def test_what_the_kernel_cannot_walk_is_refused() -> None:
             fir_bias_act(x, (0.1,) * 9, 4, end)
         with pytest.raises(ValueError, match="scale_in"):
             fir_bias_act(x, BINOMIAL, 1, end, scale_in=torch.ones(1, 32, device=DEVICE)[:, ::2])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="a CUDA graph needs a CUDA device")
+def test_is_captured_in_a_graph() -> None:
+    randn = drawn(6)
+    x, end = randn(2, 33, 33, 64).half(), Epilogue(randn(64), randn(32, 32))
+    out = torch.empty(2, 32, 32, 64, dtype=x.dtype, device=DEVICE)
+    assert_replays(lambda: fir_bias_act(x, BINOMIAL, 1, end, out=out), [out])

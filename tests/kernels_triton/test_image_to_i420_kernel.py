@@ -9,7 +9,7 @@ import torch
 
 from kernels_triton import implementation, rgb_to_i420
 from kernels_triton.rgb_to_i420 import image_to_i420, reference
-from tests.kernels_triton.guarded import DEVICE, DTYPES, drawn, guarded
+from tests.kernels_triton.guarded import DEVICE, DTYPES, assert_replays, drawn, guarded
 
 # 100 % colour bars of BT.601, 8 bit: R, G, B and the Y, U, V they make.
 BARS = [
@@ -81,3 +81,12 @@ def test_broken_images_are_reported(bad, at) -> None:
         image_to_i420(image, out=out, broken=broken)
     assert broken.tolist() == [0, 1]
     assert (out[0, :2] == 126).all() and (out[0, 2:] == 128).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="a CUDA graph needs a CUDA device")
+def test_is_captured_in_a_graph() -> None:
+    image = drawn(4)(2, 64, 64, 3)
+    out = torch.empty(2, 96, 64, dtype=torch.uint8, device=DEVICE)
+    broken = torch.zeros(2, dtype=torch.int32, device=DEVICE)
+    assert_replays(lambda: image_to_i420(image, out=out, broken=broken), [out])

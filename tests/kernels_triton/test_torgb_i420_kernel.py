@@ -12,7 +12,14 @@ from kernels_triton import implementation
 from kernels_triton.rgb_to_i420.reference import BLUE, LUMA, RED
 from kernels_triton.torgb_i420 import reference, torgb, torgb_i420
 from kernels_triton.torgb_i420.op import ToRgb
-from tests.kernels_triton.guarded import DEVICE, DTYPES, assert_rounded, drawn, guarded
+from tests.kernels_triton.guarded import (
+    DEVICE,
+    DTYPES,
+    assert_replays,
+    assert_rounded,
+    drawn,
+    guarded,
+)
 
 ROUNDING = 64 * 2**-24  # a sum over up to 96 channels, most of it in a tree
 
@@ -29,7 +36,7 @@ def planes(x: Tensor, to: ToRgb, style: Tensor | None) -> Tensor:
     coarse = rgb.reshape(n, 3, height // 2, 2, width // 2, 2).mean([3, 5])
     found = []
     for picture, row, offset in ((rgb, LUMA, 16), (coarse, BLUE, 128), (coarse, RED, 128)):
-        found.append((torch.einsum("nchw,c->nhw", picture, picture.new_tensor(row)) + offset))
+        found.append(torch.einsum("nchw,c->nhw", picture, picture.new_tensor(row)) + offset)
     return torch.cat([plane.flatten(1) for plane in found], 1).reshape(n, height * 3 // 2, width)
 
 
@@ -111,3 +118,16 @@ def test_gaps_are_refused() -> None:
     to = ToRgb(weight, torch.zeros(3, device=DEVICE), 1.0)
     with implementation("triton"), pytest.raises(ValueError, match="weight must be contiguous"):
         torgb(x, to)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="a CUDA graph needs a CUDA device")
+def test_is_captured_in_a_graph() -> None:
+    randn = drawn(4)
+    x = randn(2, 64, 64, 32).half()
+    to = ToRgb(randn(3, 32), randn(3), 256.0, 0.25)
+    out = torch.empty(2, 96, 64, dtype=torch.uint8, device=DEVICE)
+    broken = torch.zeros(2, dtype=torch.int32, device=DEVICE)
+    assert_replays(lambda: torgb_i420(x, to, out=out, broken=broken), [out])
+    picture = torch.empty(2, 64, 64, 3, device=DEVICE)
+    assert_replays(lambda: torgb(x, to, out=picture), [picture])
