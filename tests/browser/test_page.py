@@ -196,7 +196,8 @@ async def _settled_motion(tab: Tab) -> float:
 async def test_the_page_says_what_draws_and_why(open_tab: Opener, server: ServerProcess) -> None:
     tab = await open_tab()
     await tab.until("s.stats !== null", "no figures come")
-    model = (await server.stats())["engine"]["models"][0]
+    name, models = await tab.state("model"), (await server.stats())["engine"]["models"]
+    (model,) = [model for model in models if model["name"] == name]
     wanted = f"{model['backend']}: {model['backend_why']}"
     await tab.page.locator("#backend", has_text=wanted).wait_for()
     assert await tab.page.get_attribute("p:has(#backend)", "title") == wanted
