@@ -63,6 +63,7 @@ class Measurement:
     p50_ms: float = 0.0
     p95_ms: float = 0.0
     fps: float = 0.0  # 1 / p50: what it could reach
+    backend: str = ""  # what drew it, after any fall-back
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,9 @@ async def examine(
     findings += await asyncio.to_thread(_encoders)
     say("camera")
     findings.append(await asyncio.to_thread(camera))
-    findings += [Finding(f"backend {o.name}", o.available, o.why) for o in backends.report()]
+    asked = config or RenderConfig()
+    options = backends.report(asked.device, asked.precision)
+    findings += [Finding(f"backend {o.name}", o.available, o.why) for o in options]
     if engine is not None:
         return Diagnosis(findings, await _measure_all(engine, seconds, say))
     try:
@@ -133,9 +136,8 @@ async def measure(engine: Engine, model: str, seconds: float = MEASURE_S) -> Mea
         await engine.close(_SESSION)
     p50, p95 = statistics.median(times), times[int(0.95 * (len(times) - 1))]
     detail = f"{info.parameters / 1e6:.1f} M parameters" if info.parameters else "no network"
-    return Measurement(
-        model, True, detail, info.trained, len(times), round(p50, 3), round(p95, 3), 1000 / p50
-    )
+    times_ms = (len(times), round(p50, 3), round(p95, 3), 1000 / p50)
+    return Measurement(model, True, detail, info.trained, *times_ms, info.backend)
 
 
 async def _draw(engine: Engine, model: str, seconds: float) -> list[float]:
@@ -232,13 +234,14 @@ def table(diagnosis: Diagnosis) -> list[Table]:
         mark = "ok" if finding.ok else "MISSING" if finding.essential else "-"
         first.add_row(mark, finding.name, finding.detail)
     title = f"Models at {RESOLUTION} px, drawing without encoding"
-    second = Table("model", "fps", "p50 ms", "p95 ms", "weights", title=title)
+    second = Table("model", "fps", "p50 ms", "p95 ms", "drawn by", "weights", title=title)
     second.title_justify = "left"
     for m in diagnosis.models:
         if m.ok:
             weights = "trained" if m.trained else "seeded, not trained"
             weights = weights if m.detail != "no network" else m.detail
-            second.add_row(m.model, f"{m.fps:.0f}", f"{m.p50_ms:.1f}", f"{m.p95_ms:.1f}", weights)
+            times = (f"{m.fps:.0f}", f"{m.p50_ms:.1f}", f"{m.p95_ms:.1f}")
+            second.add_row(m.model, *times, m.backend, weights)
         else:
-            second.add_row(m.model, "-", "-", "-", m.detail)
+            second.add_row(m.model, "-", "-", "-", "-", m.detail)
     return [first, second]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kernels_triton.filtered_lrelu import Resampling
 from kernels_triton.modulated_conv import PackedConv, own_kernel, tune
 from kernels_triton.rgb_to_i420 import image_to_i420
 from kernels_triton.styles import StyleTable, style_scales
@@ -30,6 +31,7 @@ class Packed:
         motion_dim: Its size.
         affines, table: The styles.
         make: Builds an executor for a batch size.
+        resamplings: Constants that kernels are compiled for.
     """
 
     device: torch.device
@@ -42,6 +44,7 @@ class Packed:
     affines: list[Affine]
     table: StyleTable
     make: Callable[[Packed, int], Executor] = field(repr=False)
+    resamplings: tuple[Resampling, ...] = ()
 
     def executor(self, batch: int = 1) -> Executor:
         """Buffers for `batch` pictures at once, and the launches that fill them.

@@ -65,6 +65,7 @@ def pack(network: SynthesisNetwork, device: torch.device, dtype: torch.dtype) ->
             table=_fourier(network.input, device),
             turn=turn,
         ),
+        resamplings=tuple(layer.how for layer in layers),
     )
 
 

@@ -173,6 +173,10 @@ def _check(name: str, way: _Way, place: torch.device, precision: str) -> None:
             f"{found[0]}.{found[1]}",
             "Use --backend eager.",
         )
+    if way.precisions is _FULL and place.type == "cuda" and precision != "auto":
+        raise BackendUnavailable(
+            name, "it keeps the model's own precision on CUDA", "Use --precision auto."
+        )
     if precision != "auto" and precision not in way.precisions:
         raise BackendUnavailable(
             name,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.contracts import Synthesizer
 from realtime.backends import exported
-from realtime.backends.eager import EagerRenderer, fall_back
+from realtime.backends.eager import EagerRenderer, fall_back, outline
 from realtime.errors import BackendUnavailable
 
 COMPILERS = ("c++", "g++", "clang++", "gcc", "clang", "cc")
@@ -60,7 +60,7 @@ class Compile:
             exported.check(forward, placed, codes)
         except Exception as error:  # a compiler's errors are of any type
             log.exception("torch.compile failed")
-            reason = f"it does not compile ({type(error).__name__}: {str(error)[:200]})"
+            reason = f"it does not compile ({outline(error)})"
             return fall_back(placed, self.device, self.name, reason)
         return EagerRenderer(forward, self.device, self.name, self.why)
 

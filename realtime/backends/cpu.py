@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import cv2
@@ -12,8 +13,11 @@ from kernels_triton.rgb_to_i420 import image_to_i420
 from models.contracts import Identity, MotionCode, Synthesizer
 from models.errors import CannotFuse
 from models.fused import Executor, Packed, pack
-from realtime.backends.eager import fall_back
+from realtime.backends.cpu_kernels import compile_beside
+from realtime.backends.eager import fall_back, outline
 from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels
+
+log = logging.getLogger(__name__)
 
 
 class Cpu:
@@ -43,7 +47,25 @@ class Cpu:
             packed = pack(synthesizer.eval().requires_grad_(False), self.device, self._dtype)
         except CannotFuse as error:
             return fall_back(synthesizer, self.device, self.name, str(error))
+        compile_beside(packed.resamplings, self._dtype)
+        try:
+            prove(packed)
+        except Exception as error:  # a compiler's errors are of any type
+            log.exception("the compiled kernels do not run here")
+            reason = f"its kernels do not run here ({outline(error)})"
+            return fall_back(synthesizer, self.device, self.name, reason)
         return CpuRenderer(packed, self.name, self.why, self._batches)
+
+
+def prove(packed: Packed) -> None:
+    """One picture, so that what does not compile or fit is known before anyone relies on it."""
+    side, device = packed.resolution, packed.device
+    executor = packed.executor(1)
+    executor.draw(torch.empty(1, side, side, 3, device=device))
+    # Both ends: compiled later, the other one would be where nothing else can be drawn.
+    i420 = torch.empty(1, side * 3 // 2, side, dtype=torch.uint8, device=device)
+    executor.draw_i420(i420, torch.zeros(1, dtype=torch.int32, device=device))
+    torch.get_device_module(device).synchronize(device)
 
 
 class CpuRenderer(Renderer):

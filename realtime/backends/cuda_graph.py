@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from models.fused import Packed
+from realtime.backends.eager import outline
 from realtime.backends.renderer import BATCHES, Renderer
 from realtime.backends.triton import Canvas, Triton, TritonRenderer
 
@@ -100,8 +101,8 @@ class CudaGraphRenderer(TritonRenderer):
             # One failure is enough: what cannot be captured once will not be another time.
             self._capture = None
             self._replays.clear()
-            reason = f"cuda-graph cannot capture this model ({type(error).__name__}: {error})"
-            log.warning("backend: triton, as %s.", reason)
+            reason = f"cuda-graph cannot capture this model ({outline(error)})"
+            log.warning("backend: triton, as %s.", reason, exc_info=error)
             self.backend, self.why = Triton.name, reason
 
     def _launch(self, canvas: Canvas) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels_triton.rgb_to_i420 import rgb_to_i420
 from models.contracts import Identity, MotionCode, Synthesizer
 from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels
 from realtime.i420 import chw_to_i420
@@ -30,6 +31,13 @@ class Eager:
     def prepare(self, synthesizer: Synthesizer) -> EagerRenderer:
         placed = synthesizer.eval().requires_grad_(False).to(self.device)
         return EagerRenderer(placed, self.device, self.name, self.why)
+
+
+def outline(error: Exception) -> str:
+    """A driver's or compiler's error as viewers may see it: its kind. The log has its words, which
+    may name files of this machine.
+    """
+    return f"{type(error).__name__}, see the log"
 
 
 def fall_back(
@@ -58,6 +66,8 @@ class EagerRenderer(Renderer):
         super().__init__(backend, why)
         self._forward = forward
         self._device = device
+        # A GPU sends 1.5 bytes a pixel instead of 12, converted by Triton or else by cupy.
+        self._converts_there = device.type == "cuda"
         self._resampled = np.empty((3, 0, 0), np.float32)  # kept from frame to frame
 
     @torch.inference_mode()
@@ -65,20 +75,24 @@ class EagerRenderer(Renderer):
         return Done([self._one(item) for item in items])
 
     def _one(self, item: Drawing) -> FrameBroken | None:
+        size = item.out.shape[1]
         try:
-            rgb = self._fitted(self._draw(item.identity, item.motion), item.out.shape[1])
+            image = self._image(item.identity, item.motion)
         except FrameBroken as broken:
             return broken
-        chw_to_i420(rgb, item.out)
+        if self._converts_there and image.shape[1] == size:
+            np.copyto(item.out, rgb_to_i420(image[None])[0].cpu().numpy())
+        else:
+            chw_to_i420(self._fitted(image.cpu().numpy(), size), item.out)
         return None
 
     @torch.inference_mode()
     def picture(self, identity: Identity, motion: MotionCode, size: int) -> np.ndarray:
-        rgb = self._fitted(self._draw(identity, motion), size)
+        rgb = self._fitted(self._image(identity, motion).cpu().numpy(), size)
         return np.ascontiguousarray(levels(rgb).transpose(1, 2, 0))
 
-    def _draw(self, identity: Identity, motion: MotionCode) -> np.ndarray:
-        """The picture at its own size, float32 [3, R, R], contiguous, finite."""
+    def _image(self, identity: Identity, motion: MotionCode) -> Tensor:
+        """The picture at its own size, float32 [3, R, R], contiguous, finite; on the device."""
         image = self._forward(self._placed(identity), self._placed_motion(motion))[0]
         if image.shape[0] == 1:  # a grey model
             image = image.expand(3, -1, -1)
@@ -87,7 +101,7 @@ class EagerRenderer(Renderer):
         # 0.05 ms at 512x512 where isfinite().all() takes 14 ms.
         if not torch.isfinite(image.sum()):
             raise FrameBroken(NOT_FINITE)
-        return image.contiguous().cpu().numpy()
+        return image.contiguous()
 
     def _fitted(self, rgb: np.ndarray, size: int) -> np.ndarray:
         """`rgb` resampled to [3, size, size], without aliases.

@@ -25,7 +25,7 @@ from torch.export import ExportedProgram
 
 from models.contracts import Synthesizer
 from realtime.backends import exported
-from realtime.backends.eager import EagerRenderer, fall_back
+from realtime.backends.eager import EagerRenderer, fall_back, outline
 from realtime.backends.exported import export
 from realtime.errors import BackendUnavailable
 
@@ -73,7 +73,7 @@ class TensorRt:
             exported.check(forward, placed, codes)
         except Exception as error:  # TensorRT's errors are of any type
             log.exception("no TensorRT engine")
-            reason = f"there is no engine ({type(error).__name__}: {str(error)[:200]})"
+            reason = f"there is no engine ({outline(error)})"
             return fall_back(placed, self.device, self.name, reason)
         return EagerRenderer(forward, self.device, self.name, self.why)
 

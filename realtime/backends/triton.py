@@ -26,7 +26,8 @@ from kernels_triton.rgb_to_i420 import image_to_i420
 from models.contracts import Identity, MotionCode, Synthesizer
 from models.errors import CannotFuse
 from models.fused import Executor, Packed, pack
-from realtime.backends.eager import fall_back
+from realtime.backends.cpu import prove
+from realtime.backends.eager import fall_back, outline
 from realtime.backends.renderer import BATCHES, NOT_FINITE, Drawing, FrameBroken, Renderer, levels
 
 SLOTS = 3  # one drawn, one copied, one read
@@ -64,23 +65,15 @@ class Triton:
         except CannotFuse as error:
             return fall_back(synthesizer, self.device, self.name, str(error))
         try:
-            _prove(packed)
+            prove(packed)
         except Exception as error:  # a compiler's and a driver's errors are of any type
             log.exception("the fused kernels do not run here")
-            reason = f"its kernels do not run here ({type(error).__name__}: {error})"
+            reason = f"its kernels do not run here ({outline(error)})"
             return fall_back(synthesizer, self.device, self.name, reason)
         return self._renderer(packed)
 
     def _renderer(self, packed: Packed) -> Renderer:
         return TritonRenderer(packed, self.name, self.why, self._batches)
-
-
-def _prove(packed: Packed) -> None:
-    """One picture, so that what does not compile or fit is known before anyone relies on it."""
-    with torch.inference_mode():
-        side = packed.resolution
-        packed.executor(1).draw(torch.empty(1, side, side, 3, device=packed.device))
-        torch.get_device_module(packed.device).synchronize(packed.device)
 
 
 class TritonRenderer(Renderer):
@@ -127,6 +120,7 @@ class TritonRenderer(Renderer):
                 if batch == 1:
                     raise
                 log.warning("no batches of %d at %dx%d: %s", batch, size, size, error)
+                self._executors.pop(batch, None)  # its buffers are what did not fit
                 self._batches = tuple(b for b in self._batches if b < batch)
                 return
             self._canvases[size, batch] = canvas

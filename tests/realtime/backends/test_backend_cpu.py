@@ -123,3 +123,28 @@ def test_a_code_of_another_shape_is_refused():
     one = drawing(system, 1)
     with pytest.raises(ValueError, match="w must be"):
         fused.render(Identity({"w": torch.zeros(1, 2, 3)}), one.motion, one.out)
+
+
+def test_kernels_that_do_not_run_are_replaced_aloud(monkeypatch, caplog):
+    from realtime.backends import cpu as module
+
+    def fails(packed):
+        raise RuntimeError("LLVM fell over in /some/place")
+
+    monkeypatch.setattr(module, "prove", fails)
+    renderer = Cpu(torch.device("cpu"), "asked").prepare(TinyStyleGan().synthesizer)
+    assert renderer.backend == "eager"
+    assert "kernels do not run here (RuntimeError" in renderer.why
+    assert "/some/place" not in renderer.why and "/some/place" in caplog.text
+
+
+def test_eager_on_a_device_of_its_own_converts_there():
+    """The branch that a GPU takes, on the CPU: the same bytes, give or take a rounding."""
+    system = TinyStyleGan()
+    identity, motion = system.identity(seed=1), system.motion(seed=0).sample(0.5)
+    renderer = Eager(torch.device("cpu"), "asked").prepare(system.synthesizer)
+    here, there = (np.zeros((SIDE * 3 // 2, SIDE), np.uint8) for _ in range(2))
+    renderer.render(identity, motion, here)
+    renderer._converts_there = True
+    renderer.render(identity, motion, there)
+    assert here.any() and np.abs(here.astype(int) - there).max() <= 1

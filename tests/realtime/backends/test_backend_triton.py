@@ -181,10 +181,11 @@ def test_kernels_that_do_not_run_are_said_and_the_plain_forward_draws(caplog, mo
     def fails(packed):
         raise RuntimeError("out of resource: shared memory")
 
-    monkeypatch.setattr(module, "_prove", fails)
+    monkeypatch.setattr(module, "prove", fails)
     with caplog.at_level(logging.WARNING):
         renderer = renderer_of(system)
-    assert renderer.backend == "eager" and "shared memory" in renderer.why
+    assert renderer.backend == "eager" and "do not run here (RuntimeError" in renderer.why
+    assert "shared memory" in caplog.text and "shared memory" not in renderer.why
     item = drawing(system, 1)
     renderer.render(item.identity, item.motion, item.out)
     assert close(item.out, wanted(system, item))
