@@ -53,6 +53,17 @@ class Ceilings:
             seconds += max(arithmetic, moved / self.bandwidth(moved))
         return seconds * 1000
 
+    def or_better(self, other: Ceilings) -> Ceilings:
+        """The higher of two measurements of one machine: a neighbour can only slow it down."""
+        return Ceilings(
+            {kind: max(rate, other.matrix[kind]) for kind, rate in self.matrix.items()},
+            {kind: max(rate, other.vector[kind]) for kind, rate in self.vector.items()},
+            tuple(
+                (size, max(rate, again))
+                for (size, rate), (_, again) in zip(self.copies, other.copies, strict=True)
+            ),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for the results file."""
         short = {dtype: str(dtype).removeprefix("torch.") for dtype in WIDTHS}

@@ -65,6 +65,7 @@ class Plan:
         self.seconds, self.rounds, self.against, self.say = seconds, rounds, against, say
         self.absent: list[str] = []  # what did not run here, and why
         self.wrong: list[str] = []  # what drew another picture
+        self.parts: dict[str, Any] = {}  # by model: its work, None where it is not known
 
     def prepare(self, name: str) -> tuple[Any, list[Any], list[Any]]:
         """A system, its baselines and its subjects, all checked."""
@@ -114,8 +115,8 @@ class Plan:
         graph = self._made(name, theirs.graph) if place.type == "cuda" else None
         return [base for base in (theirs.eager(), graph) if base is not None]
 
-    def rows(self, name: str, ceilings: Any, deadline_ns: int | None = None) -> list[dict]:
-        """Every row of one model, the baselines first."""
+    def rows(self, name: str, deadline_ns: int | None = None) -> list[dict]:
+        """Every row of one model, the baselines first; without their rooflines."""
         import torch
 
         self.say(f"{name}: checking pictures ...")
@@ -131,7 +132,8 @@ class Plan:
         timed = blocks.interleave(
             calls, frames=frames, blocks=self.rounds, sync=sync, deadline_ns=deadline_ns
         )
-        about = _About(name, system, ceilings, self.device, timed)
+        about = _About(name, system, self.device, timed)
+        self.parts[name] = about.parts
         found = [about.baseline(base) for base in bases]
         found += [about.subject(s, size) for s in made for size in s.frames]
         return found
@@ -141,11 +143,11 @@ class _About:
     """What the rows of one model have in common."""
 
     def __init__(
-        self, name: str, system: Any, ceilings: Any, device: str, timed: Mapping[str, blocks.Timed]
+        self, name: str, system: Any, device: str, timed: Mapping[str, blocks.Timed]
     ) -> None:
         from bench import work
 
-        self.name, self.system, self.ceilings, self.device = name, system, ceilings, device
+        self.name, self.system, self.device = name, system, device
         self.timed = timed
         self.parts = work.parts_of(system.synthesizer)
 
@@ -179,9 +181,8 @@ class _About:
     ) -> dict[str, Any]:
         from bench import launches, work
         from bench.ceilings import WIDTHS
-        from bench.subjects import DTYPES
 
-        dtype = DTYPES[precision or ("fp16" if self.device.startswith("cuda") else "fp32")]
+        dtype = stored_as(precision, self.device)
         timed = self.timed[key]
         times = blocks.figures(timed)
         row: dict[str, Any] = {
@@ -200,16 +201,31 @@ class _About:
         if self.parts is not None:
             sums = work.total(self.parts, WIDTHS[dtype])
             gflop = sums["gflop_dense"] + sums["gflop_filters"]
-            floor = self.ceilings.floor_ms(self.parts, dtype)
             row |= {
                 "gflop_per_frame": round(gflop, 4),
                 "gflop_filters": round(sums["gflop_filters"], 4),
                 "gflop_per_s": round(gflop * times["fps"], 2),
                 "gb_per_frame": round(sums["gb"], 5),
-                "roofline_ms": round(floor, 4),
-                "roofline_percent": round(100 * floor / times["p50_ms"], 2),
             }
         return {**row, "warnings": harness.instabilities(timed.samples)}
+
+
+def stored_as(precision: str, device: str) -> Any:
+    """The torch type of a row's activations; where it is the model's own, that of its largest."""
+    from bench.subjects import DTYPES
+
+    return DTYPES[precision or ("fp16" if device.startswith("cuda") else "fp32")]
+
+
+def judge(
+    results: Sequence[dict[str, Any]], parts: Mapping[str, Any], limits: Any, device: str
+) -> None:
+    """Put beside each time what the hardware would need at least."""
+    for row in results:
+        if parts[row["model"]] is not None:
+            floor = limits.floor_ms(parts[row["model"]], stored_as(row["precision"], device))
+            row["roofline_ms"] = round(floor, 4)
+            row["roofline_percent"] = round(100 * floor / row["p50_ms"], 2)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -321,13 +337,16 @@ def measure(plan: Plan, names: Sequence[str], budget_s: float) -> tuple[list[dic
         kinds.append(DTYPES["fp16"])
     budget = blocks.Budget(budget_s)
     plan.say("ceilings ...")
-    limits = ceilings.measure(plan.device, kinds, min(0.3, plan.seconds / 4))
+    seconds = min(0.3, plan.seconds / 4)
+    limits = ceilings.measure(plan.device, kinds, seconds)
     results: list[dict] = []
     for name in names:
         if not budget.begin():
             plan.absent.append(f"{name}: the budget of {budget_s:g} s is spent; name it alone")
             continue
-        results += plan.rows(name, limits, deadline_ns=budget.end_ns)
+        results += plan.rows(name, deadline_ns=budget.end_ns)
+    limits = limits.or_better(ceilings.measure(plan.device, kinds, seconds))
+    judge(results, plan.parts, limits, plan.device)
     return results, limits
 
 

@@ -215,7 +215,8 @@ LIMITS = Ceilings(
 
 
 def test_fused_ops_are_measured_in_each_storage_type_beside_the_official_order() -> None:
-    rows = kernels.measure_fused(fused_case(), "cpu", 0.02, LIMITS)
+    rows = kernels.measure_fused(fused_case(), "cpu", 0.02)
+    kernels.judge(rows, LIMITS)
     assert [r["implementation"] for r in rows] == [
         "official order",
         "fused float32",
@@ -233,7 +234,7 @@ def test_fused_ops_are_measured_in_each_storage_type_beside_the_official_order()
 @pytest.mark.parametrize("fault", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"unwritten": True}])
 def test_a_fused_op_that_is_wrong_or_leaves_a_number_unwritten_is_not_timed(fault: dict) -> None:
     with pytest.raises(kernels.Wrong, match=r"fused_add \(16x16\), float32: error .* not timed"):
-        kernels.measure_fused(fused_case(**fault), "cpu", 0.01, LIMITS)
+        kernels.measure_fused(fused_case(**fault), "cpu", 0.01)
 
 
 SMALL = [  # every maker of the registry, at sizes that a test has time for
@@ -280,7 +281,7 @@ def test_the_official_order_computes_what_the_fused_op_does(chosen: FusedCase) -
 
 
 def test_goals_ask_for_speed_and_for_exactness() -> None:
-    rows = kernels.measure_fused(fused_case(), "cpu", 0.01, LIMITS)
+    rows = kernels.measure_fused(fused_case(), "cpu", 0.01)
     asked = kernels.goals(rows, [fused_case()])
     assert [g.what for g in asked] == [
         "times the official order's speed",

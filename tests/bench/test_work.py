@@ -59,6 +59,18 @@ def test_bandwidth_is_the_best_that_was_copied_of_that_size_or_more() -> None:
     assert [LIMITS.bandwidth(n) for n in (1, 10, 11, 100, 101, 10**9)] == [40, 40, 40, 40, 5, 5]
 
 
+def test_of_two_measurements_the_higher_counts() -> None:
+    other = Ceilings(
+        {torch.float32: 90.0, torch.bfloat16: 250.0},
+        {torch.float32: 20.0, torch.bfloat16: 5.0},
+        ((10, 10.0), (100, 50.0), (1000, 5.0)),
+    )
+    best = LIMITS.or_better(other)
+    assert best.matrix == {torch.float32: 100.0, torch.bfloat16: 250.0}
+    assert best.vector == {torch.float32: 20.0, torch.bfloat16: 10.0}
+    assert best.copies == ((10, 20.0), (100, 50.0), (1000, 5.0))
+
+
 def test_a_part_takes_the_longer_of_arithmetic_and_movement() -> None:
     arithmetic = Part("a", dense=100.0)  # 1 s in float32, half of that in bfloat16
     movement = Part("m", vector=1.0, elements=1000.0)  # 4000 or 2000 bytes at 5 a second
