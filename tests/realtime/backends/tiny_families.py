@@ -64,7 +64,7 @@ def difference(of: System, renderer: EagerRenderer) -> float:
     with torch.inference_mode():
         for seed, t in ((1, 0.0), (2, 1.5), (1, -3.25)):
             codes = of.identity(seed=seed), of.motion(seed=seed).sample(t)
-            wanted, found = plain._draw(*codes), renderer._draw(*codes)
+            wanted, found = plain._image(*codes).numpy(), renderer._image(*codes).numpy()
             assert np.ptp(wanted) > 0.1  # a picture, not a flat colour
             worst = max(worst, float(np.abs(wanted - found).max()))
     return worst
