@@ -99,7 +99,12 @@ def measure(device: str, dtypes: Sequence[torch.dtype], seconds: float = 0.3) ->
             dtype: max(_matrix(device, dtype, side, seconds) for side in SIDES[kind])
             for dtype in wanted
         }
-        vector = _vector(device, wanted, matrix[torch.float32], seconds)
+        fma = _vector(device, seconds)
+        # A CPU's float32 matrix product runs on its vector units, and no faster than they do.
+        matrix[torch.float32] = max(matrix[torch.float32], fma)
+        # Half precision is widened before it is filtered, but that CUDA takes float16 in pairs.
+        pairs = torch.float16 if kind == "cuda" else None
+        vector = {dtype: fma * (2 if dtype == pairs else 1) for dtype in wanted}
         copies = tuple((size, _copy(device, size, seconds / 2)) for size in COPIES)
     return Ceilings(matrix, vector, copies)
 
@@ -139,18 +144,16 @@ def _copy(device: str, moved: int, seconds: float) -> float:
     return moved / _best(lambda: target.copy_(source), device, seconds)
 
 
-def _vector(
-    device: str, dtypes: Sequence[torch.dtype], float32_matrix: float, seconds: float
-) -> dict[torch.dtype, float]:
-    """Multiply-adds outside the matrix units.
+def _vector(device: str, seconds: float) -> float:
+    """Multiply-adds per second in registers, outside the matrix units, two operations each."""
 
-    On a CPU the float32 matrix product runs on the same vector units and reaches their peak; halves
-    are widened before they are filtered. On CUDA a chain of multiply-adds in registers is timed;
-    float16 goes in pairs through the same units.
-    """
+    def best(call: Callable[[], object]) -> float:
+        return _best(call, device, seconds)
+
     if torch.device(device).type == "cpu":
-        return dict.fromkeys(dtypes, float32_matrix)
-    from bench.fma_chain import operations_per_second
+        from bench import fma_simd
 
-    rate = max(float32_matrix, operations_per_second(device, lambda f: _best(f, device, seconds)))
-    return {dtype: rate * (2 if dtype == torch.float16 else 1) for dtype in dtypes}
+        return fma_simd.operations_per_second(torch.get_num_threads(), best)
+    from bench import fma_chain
+
+    return fma_chain.operations_per_second(device, best)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -87,6 +88,21 @@ def test_ceilings_are_measured_and_plain() -> None:
     plain = found.as_dict()
     assert set(plain["matrix_tflop_per_s"]) == {"float32", "bfloat16"}
     assert "256 MiB" in found.describe()
+
+
+def test_the_cpus_chain_of_multiply_adds_does_them_all() -> None:
+    from bench import fma_simd
+
+    tasks, width = 3, fma_simd.CHAINS + 2
+    start = np.random.default_rng(0).normal(size=(tasks, width, fma_simd.LANES))
+    memory = start.astype(np.float32).reshape(-1)
+    fma_simd.run(memory, rounds=5)
+    chains, factor, step = start[:, : width - 2], start[:, width - 2], start[:, width - 1]
+    for _ in range(5):
+        chains = chains * factor[:, None] + step[:, None]
+    found = memory.reshape(start.shape)
+    np.testing.assert_allclose(found[:, : width - 2], chains, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found[:, width - 2 :], start[:, width - 2 :].astype(np.float32))
 
 
 def test_the_chain_of_multiply_adds_does_them_all() -> None:
