@@ -77,6 +77,12 @@ def triton_installed() -> bool:
     return find_spec("triton") is not None
 
 
+@lru_cache
+def _new_enough(device: torch.device) -> bool:
+    """Whether Triton compiles for this GPU: compute capability 8.0 is the least."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def fused_way(x: Tensor, *others: Tensor | None) -> str:
     """How a fused op is to be computed: "triton", "cpu" or "reference".
 
@@ -88,5 +94,5 @@ def fused_way(x: Tensor, *others: Tensor | None) -> str:
     if wanted != "auto" or needs_gradient(x, *others) or watched(x):
         return "reference"
     if x.device.type == "cuda":
-        return "triton" if triton_installed() else "reference"
+        return "triton" if triton_installed() and _new_enough(x.device) else "reference"
     return "cpu" if x.device.type == "cpu" else "reference"

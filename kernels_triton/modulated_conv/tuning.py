@@ -7,11 +7,13 @@ process, and a figure kept from another driver or library would be wrong in sile
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from kernels_triton.capture import CAPTURING
 from kernels_triton.modulated_conv.packed import PackedConv, plain_conv2d
 from kernels_triton.modulated_conv.tiles import (
     LARGEST_KERNEL,
@@ -23,8 +25,12 @@ from kernels_triton.modulated_conv.tiles import (
     remember,
 )
 
-CALLS = 10  # in one graph, so that launching costs nothing of what is measured
-ROUNDS = 7  # of all graphs in turn, so that a change of clocks meets all of them
+GRAPH_MS = 2.0  # of calls in one graph, so that launching costs nothing of what is measured
+MOST_CALLS = 10
+ROUNDS = 3  # of all graphs in turn, so that a change of clocks meets all of them
+
+
+Timed = tuple[torch.cuda.CUDAGraph, int]  # and how many calls are in it
 
 
 @torch.inference_mode()
@@ -72,9 +78,8 @@ def _times(work: Work, conv: PackedConv) -> dict[Tiles | None, float]:
     def ours(tiles: Tiles) -> Callable[[], Tensor]:
         return lambda: kernel.run(x, conv, scale, bias, out, tiles)
 
-    graphs: dict[Tiles | None, torch.cuda.CUDAGraph] = {
-        None: _graph(lambda: plain_conv2d(x, conv)),
-    }
+    with _benchmarking():
+        graphs: dict[Tiles | None, Timed] = {None: _graph(lambda: plain_conv2d(x, conv))}
     for tiles in candidates(work):
         try:
             graphs[tiles] = _graph(ours(tiles))
@@ -82,30 +87,48 @@ def _times(work: Work, conv: PackedConv) -> dict[Tiles | None, float]:
             kernel.OutOfResources
         ):  # the estimate of what tiles need in shared memory is not exact
             continue
-    rounds = [{way: _replay(graph) for way, graph in graphs.items()} for _ in range(ROUNDS)]
-    return {way: statistics.median(r[way] for r in rounds) / CALLS for way in graphs}
+    rounds = [
+        {way: _between(graph.replay) / calls for way, (graph, calls) in graphs.items()}
+        for _ in range(ROUNDS)
+    ]
+    return {way: statistics.median(r[way] for r in rounds) for way in graphs}
 
 
-def _graph(call: Callable[[], Tensor]) -> torch.cuda.CUDAGraph:
-    """CALLS calls as one graph; the first one outside it compiles kernels and picks algorithms."""
+@contextmanager
+def _benchmarking() -> Iterator[None]:
+    """cuDNN tries its algorithms and keeps the fastest, as a stream's fixed sizes deserve."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _graph(call: Callable[[], Tensor]) -> Timed:
+    """Some calls as one graph, and how many; before it, one that compiles kernels and picks
+    algorithms, and one that is timed.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        for _ in range(CALLS):
+    with CAPTURING:
+        with torch.cuda.stream(stream):
             call()
+            calls = max(1, min(MOST_CALLS, round(GRAPH_MS / max(_between(call), 1e-3))))
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            for _ in range(calls):
+                call()
     graph.replay()
-    return graph
+    return graph, calls
 
 
-def _replay(graph: torch.cuda.CUDAGraph) -> float:
-    """Milliseconds between two events on the GPU."""
+def _between(call: Callable[[], object]) -> float:
+    """Milliseconds between two events on the current stream."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    graph.replay()
+    call()
     end.record()
     end.synchronize()
     return start.elapsed_time(end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from kernels_triton.modulated_conv import PackedConv, own_kernel, tune
 from kernels_triton.rgb_to_i420 import image_to_i420
 from kernels_triton.styles import StyleTable, style_scales
 from models.contracts import Identity, MotionCode
-from models.fused.styles import Affine
+from models.fused.styles import Affines
 
 STAGING = 4  # motion codes on their way to a GPU: more than frames can be in flight
 
@@ -41,7 +42,7 @@ class Packed:
     w_dim: int
     motion: str
     motion_dim: int
-    affines: list[Affine]
+    affines: Affines
     table: StyleTable
     make: Callable[[Packed, int], Executor] = field(repr=False)
     resamplings: tuple[Resampling, ...] = ()
@@ -86,7 +87,9 @@ class Executor:
         if self.device.type == "cuda":
             self._staging = torch.zeros(STAGING, batch, packed.motion_dim, pin_memory=True)
         self._image: Tensor | None = None
-        if batch > 1:
+        # Kernels on CUDA take rows that are apart; others want a layer's rows one after the other.
+        self._gathers = batch > 1 and self.device.type != "cuda"
+        if self._gathers:
             self._scale_rows, self._demod_rows = self._layer_major()
 
     @torch.inference_mode()
@@ -105,7 +108,7 @@ class Executor:
             w = _entry(identity.tensors, "w", (1, packed.rows, packed.w_dim))
             self._who[slot] = None  # should this fail halfway, the base is nobody's
             self._stale = True
-            self._set_base(slot, w[0].to(self.device, torch.float32, non_blocking=True))
+            self._set_base(slot, w[0])
             self._who[slot] = identity
         if self._how[slot] is motion:
             return
@@ -142,9 +145,24 @@ class Executor:
 
     def _set_base(self, slot: int, w: Tensor) -> None:
         """What the identity gives the styles: once per identity, not per frame."""
-        base = self._base[slot]
-        for affine in self.packed.affines:
-            torch.addmv(affine.bias, affine.matrix, w[affine.row], out=base[affine.columns])
+        base, affines = self._base[slot], self.packed.affines
+        # A seed's rows of w are one and the same: one product then. A GPU is not waited for to ask.
+        alike = w.device.type == "cpu" and bool((w == w[:1]).all())
+        w = w.to(self.device, torch.float32, non_blocking=True)
+        if alike:
+            torch.addmv(affines.bias, affines.matrix, w[0], out=base)
+            return
+        for row, columns in affines.pieces:
+            torch.addmv(affines.bias[columns], affines.matrix[columns], w[row], out=base[columns])
+
+    def _flat(self, *shapes: tuple[int, ...]) -> Tensor:
+        """Memory for whichever of these one after the other: it stays in a cache."""
+        most = max((math.prod(shape) for shape in shapes), default=0)
+        return torch.zeros(self.batch * most, dtype=self.dtype, device=self.device)
+
+    def _view(self, flat: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """[batch, *shape] at its beginning."""
+        return flat[: self.batch * math.prod(shape)].view(self.batch, *shape)
 
     def _modulate(self) -> None:
         """Styles and demodulation factors of this frame, where they are not those of the last."""
@@ -159,7 +177,7 @@ class Executor:
             demod=self._demod,
             raw=self._raw,
         )
-        if self.batch > 1:
+        if self._gathers:
             torch.index_select(self._scale.view(-1), 0, self._scale_rows, out=self._scales)
             torch.index_select(self._demod.view(-1), 0, self._demod_rows, out=self._demods)
         self._stale = False
@@ -187,17 +205,17 @@ class Executor:
         return picks[0], picks[1]
 
     def _scale_of(self, layer: int) -> Tensor:
-        """[batch, width] of a layer's input, contiguous."""
+        """[batch, width] of a layer's input."""
         at = self.packed.table.layers[layer]
-        if self.batch == 1:
+        if not self._gathers:
             return self._scale[:, at.start : at.start + at.width]
         begin = at.start * self.batch
         return self._scales[begin : begin + at.width * self.batch].view(self.batch, at.width)
 
     def _demod_of(self, layer: int) -> Tensor:
-        """[batch, demod_width] of a layer's output, contiguous."""
+        """[batch, demod_width] of a layer's output."""
         at = self.packed.table.layers[layer]
-        if self.batch == 1:
+        if not self._gathers:
             return self._demod[:, at.demod_start : at.demod_start + at.demod_width]
         begin = at.demod_start * self.batch
         return self._demods[begin : begin + at.demod_width * self.batch].view(self.batch, -1)

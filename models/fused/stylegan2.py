@@ -184,23 +184,23 @@ class Stylegan2Executor(Executor):
         self._tiled = None
         if tile_at is not None:
             self._tiled = self._start[..., tile_at : tile_at + packed.motion_dim]
-        self._first = self._buffer(*start.shape)
-        self._enlarged: list[Tensor | None] = []
-        self._kept: list[Tensor] = []
-        self._images: list[Tensor] = []
-        self._owned: list[bool] = []
-        for block in blocks:
-            i, o = block.keep.conv.channels
-            r = block.resolution
-            self._enlarged.append(self._buffer(r, r, i) if block.enlarge else None)
-            enlarged = self._enlarged[-1]
-            x = self._first if enlarged is None else enlarged
-            self._owned.append(self._own(x, block.keep.conv))
-            self._kept.append(self._buffer(r, r, o))
-            self._images.append(torch.zeros(batch, r, r, 3, device=self.device))
-
-    def _buffer(self, *shape: int) -> Tensor:
-        return torch.zeros(self.batch, *shape, dtype=self.dtype, device=self.device)
+        # What an enlarging layer writes is read before the next one does, and so for the others.
+        entered = [(4, 4, start.shape[2])]
+        entered += [(b.resolution, b.resolution, b.keep.conv.channels[0]) for b in blocks[1:]]
+        left = [(b.resolution, b.resolution, b.keep.conv.channels[1]) for b in blocks]
+        flat = self._flat(*entered)
+        self._entered = [self._view(flat, shape) for shape in entered]
+        self._owned = [
+            self._own(x, block.keep.conv) for x, block in zip(self._entered, blocks, strict=True)
+        ]
+        flat = self._flat(*(s for s, owned in zip(left, self._owned, strict=True) if owned))
+        self._left = [
+            self._view(flat, shape) if owned else None
+            for shape, owned in zip(left, self._owned, strict=True)
+        ]
+        self._images = [
+            torch.zeros(batch, b.resolution, b.resolution, 3, device=self.device) for b in blocks
+        ]
 
     @torch.inference_mode()
     def draw(self, out: Tensor) -> None:
@@ -208,7 +208,7 @@ class Stylegan2Executor(Executor):
         if self._tiled is not None:
             self._tiled.copy_(self._motion[:, None, None].expand_as(self._tiled))
         style = self._scale_of(self._blocks[0].keep.style)
-        x = torch.mul(self._start, style[:, None, None], out=self._first)
+        x = torch.mul(self._start, style[:, None, None], out=self._entered[0])
         before: Tensor | None = None
         for index, block in enumerate(self._blocks):
             last = index + 1 == len(self._blocks)
@@ -227,7 +227,7 @@ class Stylegan2Executor(Executor):
             layer.end,
             scale_in=self._demod_of(layer.style),
             scale_out=self._scale_of(block.keep.style),
-            out=self._enlarged[index],
+            out=self._entered[index],
         )
 
     def _keep(self, index: int, x: Tensor, before: Tensor | None, image: Tensor) -> Tensor:
@@ -235,9 +235,7 @@ class Stylegan2Executor(Executor):
         block = self._blocks[index]
         demod = self._demod_of(block.keep.style)
         own = self._owned[index]
-        y = packed_conv2d(
-            x, block.keep.conv, scale=demod if own else None, out=self._kept[index] if own else None
-        )
+        y = packed_conv2d(x, block.keep.conv, scale=demod if own else None, out=self._left[index])
         following = self._blocks[index + 1].enlarge if index + 1 < len(self._blocks) else None
         bias_act_torgb(
             y,

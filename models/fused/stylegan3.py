@@ -166,19 +166,20 @@ class Stylegan3Executor(Executor):
     ) -> None:
         super().__init__(packed, batch)
         self._layers, self._to, self._table, self._turn = layers, to, table, turn
+        # A layer reads one of two pieces of memory and writes the other: both stay in a cache.
         first = (len(table.rows), len(table.columns), table.mixing.shape[1])
-        self._first = self._buffer(*first)
-        self._features = [self._buffer(*layer.size, layer.conv.channels[1]) for layer in layers]
+        shapes = [first, *((*layer.size, layer.conv.channels[1]) for layer in layers)]
+        flats = self._flat(*shapes[::2]), self._flat(*shapes[1::2])
+        views = [self._view(flats[k % 2], shape) for k, shape in enumerate(shapes)]
+        self._first, self._features = views[0], views[1:]
         # Only a kernel of our own writes where it is told; torch's convolutions bring their memory.
-        inputs = [self._first, *self._features[:-1]]
-        self._owned = [self._own(x, layer.conv) for x, layer in zip(inputs, layers, strict=True)]
+        self._owned = [self._own(x, layer.conv) for x, layer in zip(views, layers, strict=False)]
+        convolved = [(*layer.conv_size, layer.conv.channels[1]) for layer in layers]
+        flat = self._flat(*(s for s, owned in zip(convolved, self._owned, strict=True) if owned))
         self._convolved = [
-            self._buffer(*layer.conv_size, layer.conv.channels[1]) if own else None
-            for layer, own in zip(layers, self._owned, strict=True)
+            self._view(flat, shape) if owned else None
+            for shape, owned in zip(convolved, self._owned, strict=True)
         ]
-
-    def _buffer(self, *shape: int) -> Tensor:
-        return torch.zeros(self.batch, *shape, dtype=self.dtype, device=self.device)
 
     @torch.inference_mode()
     def draw(self, out: Tensor) -> None:

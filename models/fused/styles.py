@@ -16,13 +16,18 @@ EPSILON = 1e-8  # of the demodulation
 
 
 @dataclass(frozen=True)
-class Affine:
-    """One layer's style as the identity gives it: `matrix @ w[row] + bias`."""
+class Affines:
+    """Raw styles as the identity gives them: `(matrix @ w[row] + bias)[columns]` per piece.
 
-    row: int
-    columns: slice  # of the base
+    Args:
+        matrix: [S, w_dim] float32.
+        bias: [S] float32.
+        pieces: Row of ws, columns of the base; in order, without gaps.
+    """
+
     matrix: Tensor
     bias: Tensor
+    pieces: tuple[tuple[int, slice], ...]
 
 
 class StyleStack:
@@ -36,7 +41,9 @@ class StyleStack:
     def __init__(self, motion: int | None) -> None:
         self._motion = motion
         self._layers: list[StyleLayer] = []
-        self._affines: list[Affine] = []
+        self._pieces: list[tuple[int, slice]] = []
+        self._own: list[Tensor] = []
+        self._biases: list[Tensor] = []
         self._moving: list[Tensor] = []
         self._squares: list[Tensor] = []
         self._epsilon: list[Tensor] = []
@@ -73,7 +80,9 @@ class StyleStack:
         )
         own = matrix.shape[1] if self._motion is None else matrix.shape[1] - self._motion
         columns = slice(self._width, self._width + width)
-        self._affines.append(Affine(row, columns, matrix[:, :own].contiguous(), bias))
+        self._pieces.append((row, columns))
+        self._own.append(matrix[:, :own])
+        self._biases.append(bias)
         self._moving.append(matrix if self._motion is None else matrix[:, own:])
         demod = 0
         if squares is not None and epsilon is not None:
@@ -101,11 +110,10 @@ class StyleStack:
         matrix = torch.cat(self._moving).contiguous().to(device)
         return StyleTable(matrix, tuple(self._layers), squares, epsilon)
 
-    def affines(self, device: torch.device) -> list[Affine]:
+    def affines(self, device: torch.device) -> Affines:
         """What an identity goes through."""
-        return [
-            Affine(a.row, a.columns, a.matrix.to(device), a.bias.to(device)) for a in self._affines
-        ]
+        matrix = torch.cat(self._own).contiguous().to(device)
+        return Affines(matrix, torch.cat(self._biases).to(device), tuple(self._pieces))
 
 
 def demodulation(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

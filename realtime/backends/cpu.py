@@ -15,7 +15,15 @@ from models.errors import CannotFuse
 from models.fused import Executor, Packed, pack
 from realtime.backends.cpu_kernels import compile_beside
 from realtime.backends.eager import fall_back, outline
-from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels
+from realtime.backends.renderer import (
+    NOT_FINITE,
+    Done,
+    Drawing,
+    FrameBroken,
+    Renderer,
+    levels,
+    settle,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +61,7 @@ class Cpu:
         except Exception as error:  # a compiler's errors are of any type
             log.exception("the compiled kernels do not run here")
             reason = f"its kernels do not run here ({outline(error)})"
-            return fall_back(synthesizer, self.device, self.name, reason)
+            return fall_back(synthesizer, self.device, self.name, reason, kernels=False)
         return CpuRenderer(packed, self.name, self.why, self._batches)
 
 
@@ -65,7 +73,7 @@ def prove(packed: Packed) -> None:
     # Both ends: compiled later, the other one would be where nothing else can be drawn.
     i420 = torch.empty(1, side * 3 // 2, side, dtype=torch.uint8, device=device)
     executor.draw_i420(i420, torch.zeros(1, dtype=torch.int32, device=device))
-    torch.get_device_module(device).synchronize(device)
+    settle(device)
 
 
 class CpuRenderer(Renderer):

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from kernels_triton.capture import CAPTURING
 from models.fused import Packed
 from realtime.backends.eager import outline
 from realtime.backends.renderer import BATCHES, Renderer
-from realtime.backends.triton import Canvas, Triton, TritonRenderer
+from realtime.backends.triton import HIGH, Canvas, Triton, TritonRenderer
 
 Replay = Callable[[], None]
 Capture = Callable[[Callable[[], None], torch.device], Replay]
@@ -39,15 +40,17 @@ class Recorder:
         Returns:
             Launches it again, on the current stream.
         """
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(device)
-            self._pool = torch.cuda.graph_pool_handle()
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: the render thread may go on allocating and waiting meanwhile.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            draw()
+        # Should a capture fail, torch leaves its stream as the current one: ours is put back.
+        with CAPTURING, torch.cuda.stream(torch.cuda.current_stream(device)):
+            if self._stream is None:
+                self._stream = torch.cuda.Stream(device, priority=HIGH)
+                self._pool = torch.cuda.graph_pool_handle()
+            graph = torch.cuda.CUDAGraph()
+            # thread_local: the render thread may go on allocating and waiting meanwhile.
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                draw()
         return graph.replay
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kernels_triton import implementation
 from kernels_triton.rgb_to_i420 import rgb_to_i420
 from models.contracts import Identity, MotionCode, Synthesizer
-from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels
+from realtime.backends.renderer import NOT_FINITE, Done, Drawing, FrameBroken, Renderer, levels, on
 from realtime.i420 import chw_to_i420
 
 Forward = Callable[[Identity, MotionCode], Tensor]
@@ -41,17 +42,25 @@ def outline(error: Exception) -> str:
 
 
 def fall_back(
-    synthesizer: Synthesizer, device: torch.device, wanted: str, reason: str
+    synthesizer: Synthesizer,
+    device: torch.device,
+    wanted: str,
+    reason: str,
+    *,
+    kernels: bool = True,
 ) -> EagerRenderer:
     """Draw this one eagerly, and say so.
 
     Args:
         wanted: The backend that cannot.
         reason: Why, as a clause.
+        kernels: Whether ops may still take compiled kernels: not if those are what failed.
     """
     why = f"{wanted} cannot draw this model: {reason.rstrip('.')}"
     log.warning("backend: eager, as %s.", why)
-    return Eager(device, why).prepare(synthesizer)
+    renderer = Eager(device, why).prepare(synthesizer)
+    renderer.ways = "auto" if kernels else "torch"
+    return renderer
 
 
 class EagerRenderer(Renderer):
@@ -64,6 +73,7 @@ class EagerRenderer(Renderer):
 
     def __init__(self, forward: Forward, device: torch.device, backend: str, why: str) -> None:
         super().__init__(backend, why)
+        self.ways = "auto"  # see `kernels_triton.implementation`
         self._forward = forward
         self._device = device
         # A GPU sends 1.5 bytes a pixel instead of 12, converted by Triton or else by cupy.
@@ -72,7 +82,8 @@ class EagerRenderer(Renderer):
 
     @torch.inference_mode()
     def submit(self, items: Sequence[Drawing]) -> Done:
-        return Done([self._one(item) for item in items])
+        with on(self._device), implementation(self.ways):
+            return Done([self._one(item) for item in items])
 
     def _one(self, item: Drawing) -> FrameBroken | None:
         size = item.out.shape[1]
@@ -88,7 +99,8 @@ class EagerRenderer(Renderer):
 
     @torch.inference_mode()
     def picture(self, identity: Identity, motion: MotionCode, size: int) -> np.ndarray:
-        rgb = self._fitted(self._image(identity, motion).cpu().numpy(), size)
+        with on(self._device), implementation(self.ways):
+            rgb = self._fitted(self._image(identity, motion).cpu().numpy(), size)
         return np.ascontiguousarray(levels(rgb).transpose(1, 2, 0))
 
     def _image(self, identity: Identity, motion: MotionCode) -> Tensor:

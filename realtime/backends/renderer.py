@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -136,6 +137,17 @@ class Backend(Protocol):
         said in the renderer's `backend` and `why`.
         """
         ...
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a GPU the current one, where Triton launches whatever memory it is given."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def settle(device: torch.device) -> None:
+    """Wait for what was launched on the current stream."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def levels(image: np.ndarray) -> np.ndarray:

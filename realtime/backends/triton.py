@@ -28,10 +28,20 @@ from models.errors import CannotFuse
 from models.fused import Executor, Packed, pack
 from realtime.backends.cpu import prove
 from realtime.backends.eager import fall_back, outline
-from realtime.backends.renderer import BATCHES, NOT_FINITE, Drawing, FrameBroken, Renderer, levels
+from realtime.backends.renderer import (
+    BATCHES,
+    NOT_FINITE,
+    Drawing,
+    FrameBroken,
+    Renderer,
+    levels,
+    on,
+    settle,
+)
 
 SLOTS = 3  # one drawn, one copied, one read
 FLAGS = 256  # bytes before the pictures: one int32 each, and the pictures stay aligned
+HIGH = -1  # priority of a stream: frames go before another model's preparation
 WARM_UP = 2  # the first launch loads and tunes kernels, the second runs as all later ones do
 log = logging.getLogger(__name__)
 
@@ -65,11 +75,12 @@ class Triton:
         except CannotFuse as error:
             return fall_back(synthesizer, self.device, self.name, str(error))
         try:
-            prove(packed)
+            with on(self.device):
+                prove(packed)
         except Exception as error:  # a compiler's and a driver's errors are of any type
             log.exception("the fused kernels do not run here")
             reason = f"its kernels do not run here ({outline(error)})"
-            return fall_back(synthesizer, self.device, self.name, reason)
+            return fall_back(synthesizer, self.device, self.name, reason, kernels=False)
         return self._renderer(packed)
 
     def _renderer(self, packed: Packed) -> Renderer:
@@ -111,6 +122,10 @@ class TritonRenderer(Renderer):
 
     @torch.inference_mode()
     def warm(self, size: int) -> None:
+        with on(self._device):
+            self._warm(size)
+
+    def _warm(self, size: int) -> None:
         for batch in self._batches:
             if (size, batch) in self._canvases:
                 continue
@@ -137,8 +152,9 @@ class TritonRenderer(Renderer):
                 canvas = Canvas(self._executor(batch), size, self._streams)
                 for _ in range(WARM_UP):
                     canvas.draw()
-            self._streams.synchronize(self._device)
-            self._finish(canvas)
+                # This stream alone: another thread may be capturing in a third.
+                settle(self._device)
+                self._finish(canvas)
         return canvas
 
     def _executor(self, batch: int) -> Executor:
@@ -196,7 +212,7 @@ class TritonRenderer(Renderer):
 
     def _stream(self) -> Any:
         cuda = self._device.type == "cuda"
-        return self._streams.Stream(self._device) if cuda else self._streams.Stream()
+        return self._streams.Stream(self._device, priority=HIGH) if cuda else self._streams.Stream()
 
 
 class Canvas:
