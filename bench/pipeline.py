@@ -75,11 +75,6 @@ async def run(codec: str, size: int, frames: int, fps: float) -> dict[str, Any]:
             sent = seen.packets
             late = clock.counters.late
     timed = [frame_times(coded, at) for coded, at in pairs if at is not None][WARM_UP:]
-    arrival = [
-        (at_peer - at) / 1e6
-        for ts, at in seen.wire.items()
-        if (at_peer := got["arrived"].get(str(ts))) is not None
-    ][WARM_UP:]
     row: dict[str, Any] = {
         "codec": codec,
         "size": size,
@@ -89,13 +84,12 @@ async def run(codec: str, size: int, frames: int, fps: float) -> dict[str, Any]:
         "packets_per_frame": round(sent / max(1, len(seen.wire)), 1),
         "packets_sent": sent,
         "packets_received": got["packets"],
+        "pictures_received": got["pictures"],
         "bytes_per_frame": round(got["bytes"] / max(1, len(seen.wire))),
         "resident_growth_bytes": grown,
     }
     for stage in STAGES:
         row[stage] = _percentiles([times[stage] for times in timed])
-    if arrival:
-        row["arrival"] = _percentiles(arrival)
     return {**row, "warnings": harness.instabilities([times["whole"] for times in timed])}
 
 

@@ -51,7 +51,7 @@ def test_frames_are_timed_from_the_slot_to_the_last_packet() -> None:
     assert row["packets_sent"] >= 80  # one at least for each frame, the warm-up included
     # The peer's own clock begins with the first packet that it could decrypt.
     assert 0.5 * row["packets_sent"] <= row["packets_received"] <= row["packets_sent"]
-    assert 0 < row["arrival"]["p50"] < 1000
+    assert 0 < row["pictures_received"] <= row["packets_received"]
     assert "H264" in pipeline.table([row])
 
 
