@@ -17,7 +17,7 @@ from triton.experimental.gluon import language as gl
 
 from kernels_triton.aot import Variant
 from kernels_triton.filtered_lrelu.kernel import SIZES, arguments, processors_of, variant
-from kernels_triton.filtered_lrelu.lanes import FLOAT, PACKED
+from kernels_triton.filtered_lrelu.lanes import ORDERED, PACKED
 from kernels_triton.filtered_lrelu.resampling import Resampling
 from kernels_triton.filtered_lrelu.schedule import schedule
 from kernels_triton.filtered_lrelu.stream import stream_tile
@@ -116,11 +116,11 @@ def run(
     major, minor = capability_of(x.device)
     # Half-precision max and min, two at a time, are of sm_80; a clamp by magnitude is of sm_86.
     packed = x.dtype == torch.float16 and major >= 8 and _words(x) and _words(out)
-    math = PACKED.value if packed else FLOAT.value
+    math = PACKED.value if packed else ORDERED.value
     lanes = x.shape[3] // 2 if packed else x.shape[3]
     plan = schedule(how)
     size = (out.shape[1], out.shape[2])
-    cut = tiling(plan, size, lanes, x.shape[0], processors_of(x.device), widest(plan))
+    cut = tiling(plan, size, lanes, x.shape[0], processors_of(x.device), widest(plan, packed))
     grid, values, constants = arguments(x, how, scale_in, bias, scale_out, out, cut, math)
     gluon_filtered_lrelu_kernel[grid](
         *values,
@@ -152,26 +152,30 @@ def variants() -> list[Variant]:
         ("up 2 on sm_80", typical(2, 9), 64, "fp16", every, 0, (80,)),
         ("up 2, narrow", typical(2, 10), 512, "fp16", every, 4, late),
         ("up 4", typical(4, 17), 128, "fp16", every, 0, late),
-        ("up 2, cropped, critical", typical(2, -5), 32, "fp16", every[2:], 0, late),
+        ("up 2, cropped, critical", typical(2, -4), 32, "fp16", every[2:], 0, late),
         ("up 2, 2 terms", typical(2, 9, 2), 256, "fp16", every, 0, late),
         ("up 4, 3 terms", typical(4, 18, 3), 64, "fp16", every, 0, late),
         ("up 4, 3 terms on sm_80", typical(4, 18, 3), 64, "fp16", every, 0, (80,)),
         ("up 2", typical(2, 9), 64, "bf16", every, 0, late),
         ("up 4", typical(4, 17), 64, "fp32", every, 0, late),
     )
-    return [
-        variant(
-            f"gluon {name}, {dtype}",
-            gluon_filtered_lrelu_kernel,
-            how,
-            Tiling(columns or widest(schedule(how)), 6, unrolled(schedule(how)), 4, 1),
-            channels=channels,
-            dtype=dtype,
-            math=PACKED.value if dtype == "fp16" else FLOAT.value,
-            signed=targets != (80,),
-            given=given,
-            gluon=True,
-            targets=targets,
+    found = []
+    for name, how, channels, dtype, given, columns, targets in cases:
+        packed, plan = dtype == "fp16", schedule(how)
+        cut = Tiling(columns or widest(plan, packed), 6, unrolled(plan), 6, 1 if columns else 4)
+        found.append(
+            variant(
+                f"gluon {name}, {dtype}",
+                gluon_filtered_lrelu_kernel,
+                how,
+                cut,
+                channels=channels,
+                dtype=dtype,
+                math=PACKED.value if packed else ORDERED.value,
+                signed=targets != (80,),
+                given=given,
+                gluon=True,
+                targets=targets,
+            )
         )
-        for name, how, channels, dtype, given, columns, targets in cases
-    ]
+    return found

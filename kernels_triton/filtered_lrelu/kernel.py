@@ -142,7 +142,7 @@ def run(
     """
     global _gluon_wanted
     check(x, scale_in, bias, scale_out, out)
-    if x.device.type == "cuda" and _gluon_wanted and not triton.knobs.runtime.interpret:
+    if _gluon_wanted and gluon_runs(x.device):
         try:
             from kernels_triton.filtered_lrelu import gluon_kernel
 
@@ -168,6 +168,11 @@ def plain_tiling(x: Tensor, how: Resampling, out: Tensor) -> Tiling:
     size, batch = (out.shape[1], out.shape[2]), x.shape[0]
     cut = tiling(plan, size, x.shape[3], batch, processors_of(x.device), most)
     return Tiling(cut.columns, cut.rows, 1, cut.turns * cut.unroll, cut.warps)
+
+
+def gluon_runs(device: torch.device) -> bool:
+    """Whether Gluon may be tried: it knows no interpreter."""
+    return device.type == "cuda" and not triton.knobs.runtime.interpret
 
 
 def launch(

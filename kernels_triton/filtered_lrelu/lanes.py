@@ -9,10 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# How sums are computed: in float32; in half precision; in half precision, two channels at a time.
+# How sums are computed: in float32; in half precision; in half precision, two channels at a time;
+# in float32 by instructions that the compiler leaves in our order, for its own spills registers.
 FLOAT = tl.constexpr(0)
 HALF = tl.constexpr(1)
 PACKED = tl.constexpr(2)
+ORDERED = tl.constexpr(3)
 
 NAN = tl.constexpr(tl.PropagateNan.ALL)
 
@@ -60,11 +62,20 @@ def activate_text(slope, limit, signed):
 
 
 @triton.constexpr_function
-def clamp_text(limit):
+def float_bits(value):
     import struct
 
-    bits = struct.unpack("<I", struct.pack("<f", limit))[0]
-    return f"min.NaN.xorsign.abs.f32 $0, $1, 0f{bits:08X};"
+    return struct.unpack("<I", struct.pack("<f", value))[0]
+
+
+@triton.constexpr_function
+def float_plus_times_text(tap):
+    return f"fma.rn.f32 $0, $1, 0f{float_bits(tap):08X}, $2;"
+
+
+@triton.constexpr_function
+def clamp_text(limit):
+    return f"min.NaN.xorsign.abs.f32 $0, $1, 0f{float_bits(limit):08X};"
 
 
 @triton.jit
@@ -127,6 +138,10 @@ def plus_times(b, a, TAP: tl.constexpr, MATH: tl.constexpr):
         return tl.inline_asm_elementwise(
             plus_times_text(TAP), "=r,r,r", [a, b], dtype=tl.int32, is_pure=True, pack=1
         )
+    elif MATH == ORDERED:
+        return tl.inline_asm_elementwise(
+            float_plus_times_text(TAP), "=f,f,f", [a, b], dtype=tl.float32, is_pure=True, pack=1
+        )
     else:
         return b + a * TAP
 
@@ -158,7 +173,7 @@ def scaled(a, scale, bias, MATH: tl.constexpr):
         else:
             return a
     else:
-        if MATH == FLOAT:
+        if MATH != HALF:
             a = a.to(tl.float32)
         if scale is not None:
             a = a * scale

@@ -18,7 +18,6 @@ import triton
 import triton.language as tl
 
 from kernels_triton.filtered_lrelu.lanes import (
-    FLOAT,
     HALF,
     PACKED,
     activate,
@@ -271,12 +270,12 @@ def younger(sums, COLUMNS: tl.constexpr, HALVES: tl.constexpr):
 @triton.jit
 def zeros_like_lanes(lanes, MATH: tl.constexpr):
     """[lanes] zeros of the type that sums are computed in."""
-    if MATH == FLOAT:
-        return (lanes * 0).to(tl.float32)
+    if MATH == PACKED:
+        return lanes * 0
     elif MATH == HALF:
         return (lanes * 0).to(tl.float16)
     else:
-        return lanes * 0
+        return (lanes * 0).to(tl.float32)
 
 
 @triton.jit

@@ -9,10 +9,11 @@ from kernels_triton.filtered_lrelu.schedule import Schedule
 
 WARP = 32
 SCHEDULERS = 4  # of a multiprocessor; each starts one instruction of one warp per cycle
-# A thread has 255 registers. Of those, values that live through the loop may take this many; the
-# rest goes to what is in flight. One more column than this allows was seen to spill with two
-# terms or more, or all of scale_in, bias and scale_out (bench/resources.py).
-HELD = 187
+# Columns of the widest tiles whose values fit 255 registers, with one term and with more, by (two
+# channels a lane, up): compiled one column wider each time until they spilled, with scales and
+# without, for windows of 6 samples and 12 taps, the filters of published configurations.
+WIDEST = {(True, 2): (10, 8), (True, 4): (12, 10), (False, 2): (9, 7), (False, 4): (12, 10)}
+HELD = 170  # registers that values living through the loop may take where that was not tried
 # A warp alone on its scheduler waits for its own results: taken for two thirds of full speed.
 ALONE = 1.5
 FILL = 1  # what filling the window costs, in oversampled input rows
@@ -27,7 +28,7 @@ class Tiling:
         rows: Output rows of a tile.
         unroll: Input rows of a turn of the loop. The window of six rows and the sums rotate by
             renaming inside a turn and by moves at its end: few turns against a small loop, which
-            has to stay in the instruction cache (64 KB with these).
+            has to stay in the instruction cache (it is 30 to 50 KB).
         turns: Of the loop.
     """
 
@@ -39,12 +40,19 @@ class Tiling:
 
 
 def unrolled(schedule: Schedule) -> int:
-    """See `Tiling.unroll`: six oversampled rows with up = 2, four with up = 4."""
-    return max(6 // schedule.up, 1)
+    """See `Tiling.unroll`: four oversampled rows."""
+    return max(4 // schedule.up, 1)
 
 
-def widest(schedule: Schedule) -> int:
-    """The most columns that a lane has registers for; at least one for each class of columns."""
+def widest(schedule: Schedule, packed: bool) -> int:
+    """The most columns that a lane has registers for; at least one for each class of columns.
+
+    Args:
+        packed: Whether a lane has two channels of half precision.
+    """
+    tried = WIDEST.get((packed, schedule.up))
+    if tried and schedule.window <= 6 and schedule.taps <= 12:
+        return tried[schedule.terms > 1]
     columns = schedule.classes
     while _held(schedule, columns + schedule.classes) <= HELD:
         columns += schedule.classes
@@ -53,9 +61,9 @@ def widest(schedule: Schedule) -> int:
 
 def _held(schedule: Schedule, columns: int) -> int:
     """Values of a lane that live through the loop: the window, a row on its way, sums, pairs."""
-    samples = schedule.samples(columns)
-    pairs = schedule.halves * schedule.classes**2 if schedule.terms > 1 else 0  # as measured
-    return (schedule.window + 1) * samples + columns * schedule.halves + pairs
+    pairs = schedule.taps * schedule.classes if schedule.terms > 1 else 0
+    rows = (schedule.window + 1) * schedule.samples(columns)
+    return rows + columns * schedule.halves + pairs
 
 
 @lru_cache(maxsize=256)
@@ -93,8 +101,8 @@ def tiling(
             load = max(-(-warps // (SCHEDULERS * processors)), ALONE)
             work = (turns * unroll + FILL) * step * columns * schedule.slots(columns)
             if best is None or load * work < best[0]:
-                # Several warps of a program share the columns between them in the first cache.
-                together = 4 if warps >= 4 * SCHEDULERS * processors else 1
+                # Warps of one program read their tiles' common columns from the first cache.
+                together = 4 if warps >= SCHEDULERS * processors else 1
                 best = load * work, Tiling(columns, rows, unroll, turns, together)
             if rows >= size[0]:
                 break

@@ -83,17 +83,23 @@ def test_a_filter_of_zeros_is_taken() -> None:
 @pytest.mark.parametrize("size", [1, 2, 36, 149, 1044])
 def test_tilings_cover_the_picture(up: int, pad: int, size: int) -> None:
     plan = schedule(typical(up, pad))
-    cut = tiling(plan, (size, size), 32, 1, 132, widest(plan))
-    assert cut.columns <= widest(plan)
+    cut = tiling(plan, (size, size), 32, 1, 132, widest(plan, True))
+    assert cut.columns <= widest(plan, True)
     assert cut.columns % plan.classes == 0 and cut.rows % plan.classes == 0 and cut.rows > 0
     assert cut.unroll == unrolled(plan)
     assert cut.turns * cut.unroll * plan.classes >= cut.rows + plan.halves - 1
 
 
+def test_longer_filters_get_narrower_tiles() -> None:
+    usual, longer = schedule(typical(2, 9)), schedule(typical(2, 9, taps=8))
+    assert widest(usual, False) < widest(usual, True) and widest(longer, True) < 8
+    assert widest(schedule(typical(2, 9, 3)), True) < widest(usual, True)
+
+
 def test_small_maps_fill_the_gpu_and_large_ones_are_cut_wide() -> None:
     plan = schedule(typical(2, 9))
-    cut = tiling(plan, (36, 36), 256, 1, 132, widest(plan))
+    cut = tiling(plan, (36, 36), 256, 1, 132, widest(plan, True))
     warps = -(-36 // cut.columns) * 256 // WARP * -(-36 // cut.rows)
     assert warps >= 0.8 * SCHEDULERS * 132
-    large = tiling(plan, (1044, 1044), 32, 1, 132, widest(plan))
-    assert large.columns >= widest(plan) - 1 and large.rows >= 40
+    large = tiling(plan, (1044, 1044), 32, 1, 132, widest(plan, True))
+    assert large.columns >= widest(plan, True) - 1 and large.rows >= 40
