@@ -189,12 +189,13 @@ def test_one_value_wide_and_high() -> None:
     assert_as_good(computed(x, how, (1, 1), more), x, how, (1, 1), more)
 
 
-def test_inside_tiles_need_no_masks() -> None:
-    how, size = short(2, -20), (2, 4)  # cropped so far that nothing is outside
+@pytest.mark.parametrize("missing", [0, 1])
+def test_only_tiles_inside_need_no_masks(missing: int) -> None:
+    how, size = short(2, -20), (2, 4)  # cropped so far that the left border is not reached
     plan = schedule(how)
     assert plan.origin >= 0
-    wide = plan.origin + plan.samples(4)
-    x, more = inputs(how, (1, wide, wide, 16))
+    height = plan.origin + plan.samples(4)  # what four columns, and so two rows, read
+    x, more = inputs(how, (1, height, height - missing, 16))
     assert_as_good(computed(x, how, size, more), x, how, size, more)
 
 
@@ -217,9 +218,10 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert out[..., 3].isnan().all() and not out[..., :3].isnan().any()
 
 
-def test_sums_of_half_precision_keep_60_db() -> None:
+def test_sums_of_half_precision_keep_75_db() -> None:
     """The Gluon kernel's arithmetic on float16, every product and sum rounded; it rounds less, as
-    a fused multiply-add rounds once. Signal to noise as of a picture whose range is 6 deviations.
+    a fused multiply-add rounds once. Signal to noise as of a picture whose range is 6 deviations:
+    81 dB here, where storing the results alone leaves 88.
     """
     for how in (typical(2, 9), radial(4, 17)):
         x, more = inputs(how, (1, 8, 8, 32), torch.float16, ("bias", "scale_out"))
@@ -227,7 +229,7 @@ def test_sums_of_half_precision_keep_60_db() -> None:
         actual = computed(x, how, size, more, math=HALF.value)
         exact = expected(x, how, size, more)
         noise = (actual.double() - exact).square().mean().sqrt() / (6 * exact.std())
-        assert -20 * torch.log10(noise) >= 60, f"{-20 * torch.log10(noise):.1f} dB"
+        assert -20 * torch.log10(noise) >= 75, f"{-20 * torch.log10(noise):.1f} dB"
 
 
 def test_the_op_runs_the_kernel() -> None:
@@ -257,7 +259,7 @@ def test_gluon_as_the_reference(up: int, pad: int, terms: int, dtype: torch.dtyp
             continue
         exact = expected(x, how, size, more)
         noise = (out.double() - exact).square().mean().sqrt() / (6 * exact.std())
-        assert -20 * torch.log10(noise) >= 60
+        assert -20 * torch.log10(noise) >= 75
 
 
 def test_a_failure_of_gluon_is_told_once_and_plain_triton_takes_over(
