@@ -18,6 +18,7 @@ from models.stylegan.system import WalkSynthesizer
 from models.stylegan_v.system import FrameSynthesizer
 
 CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES: dict[str, Any] = {"z_dim": 8, "c_dim": 0, "w_dim": 8, "img_resolution": 32}
 # 20 and 10 channels: neither fills whole vectors.
 STYLEGAN3: dict[str, Any] = {"num_layers": 4, "channel_base": 320, "channel_max": 20}
@@ -237,3 +238,28 @@ def test_a_frame_that_fails_does_not_leave_the_identity_before(monkeypatch) -> N
     executor.put(0, other, motion)
     executor.draw(out)
     assert_same(out[0], plain(of, other, motion))
+
+
+@pytest.mark.parametrize("radial", [False, True])
+def test_triton_kernels_draw_a_whole_stylegan3(radial) -> None:
+    """Two layers and a last one: up 4, a critical one, ragged channels."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        net = stylegan3.Generator(
+            **{**SIZES, "img_resolution": 16},
+            img_channels=3,
+            num_layers=2,
+            num_critical=1,
+            margin_size=2,
+            channel_base=160,
+            channel_max=10,
+            **(RADIAL if radial else {}),
+        )
+        of = WalkSynthesizer(randomised(net).eval())
+    with implementation("triton"):
+        executor = pack(of, DEVICE, torch.float32).executor()
+        identity, motion = codes(executor, 1)
+        out = canvas(executor).to(DEVICE)
+        executor.put(0, identity, motion)
+        executor.draw(out)
+    assert_same(out[0].cpu(), plain(of, identity, motion))
