@@ -87,6 +87,7 @@ browser:
 bench: $(VENV)/installed-dev browser
 	$(PY) bench/fps.py --json bench/results/fps.json
 	$(PY) bench/kernels.py --json bench/results/kernels.json
+	$(PY) bench/pipeline.py --json bench/results/pipeline.json
 	$(PY) bench/latency.py --json bench/results/latency-testcard.json
 	$(PY) bench/latency.py --model default --json bench/results/latency-default.json
 	$(PY) bench/report.py
