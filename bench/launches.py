@@ -55,7 +55,7 @@ def _on_cuda(frame: Callable[[], object], frames: int) -> Launches:
         torch.cuda.synchronize()
     events = list(seen.events())
     host = sum(1 for e in events if any(e.name.endswith(word) for word in HOST_LAUNCHES))
-    host += sum(1 for e in events if e.name.endswith("LaunchKernelExC"))
+    host += sum(1 for e in events if e.name.endswith(("LaunchKernelExC", "LaunchKernelEx")))
     device = sum(1 for e in events if str(e.device_type).endswith("CUDA"))
     return Launches(round(host / frames), round(device / frames))
 

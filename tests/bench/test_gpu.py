@@ -181,9 +181,11 @@ def test_goals_are_those_of_the_table_and_of_stages_that_ran() -> None:
         ("stylegan3-t-256", 1.25, True),
         ("stylegan3-t-256", 55.0, True),
         ("stylegan3-t-256", 4.0, True),
+        ("stylegan3-t-256", 1.8, False),  # no graph to compare with: not reached
         ("stylegan3-r-1024", 3.4, False),
         ("stylegan3-r-1024", 55.0, True),
         ("stylegan3-r-1024", 3.5, True),
+        ("stylegan3-r-1024", 3.2, False),
     ]
     assert gpu.stretch_reached([row_of("stylegan3-t-256", p50_ms=0.99)]) == ["stylegan3-t-256"]
     assert gpu.goals([]) == []
