@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from bench.harness import percentile, quiet_collector, summarize
 
 BLOCKS = 5  # the fewest: fewer have no quartiles
-FEWEST = 3  # frames of a subject in a block, however slow it is
+FEWEST = 3  # frames of a subject in a block
+SLOW_MS = 500.0  # but one will do of what takes so long; another comes before it, untimed
 MOST = 2000
 
 
@@ -91,7 +93,8 @@ def frames_per_block(
         settled, best = now > 0.8 * best, min(best, now)
         if settled:
             break
-    return max(FEWEST, min(MOST, round(seconds * 1000 / max(best, 1e-3))))
+    least = FEWEST if best < SLOW_MS else 1
+    return max(least, min(MOST, round(seconds * 1000 / max(best, 1e-3))))
 
 
 def interleave(
@@ -101,6 +104,7 @@ def interleave(
     blocks: int = BLOCKS,
     sync: Call | None = None,
     before: Call | None = None,
+    around: Mapping[str, Callable[[], AbstractContextManager[None]]] | None = None,
     deadline_ns: int | None = None,
 ) -> dict[str, Timed]:
     """Time every subject in every block.
@@ -111,6 +115,7 @@ def interleave(
         blocks: How many.
         sync: Waits for the device, on both sides of each frame.
         before: Called ahead of each frame, outside its time.
+        around: Of some subjects: what their part of a block happens in.
         deadline_ns: No block begins after this monotonic time, once one is there.
     """
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in calls}
@@ -119,8 +124,9 @@ def interleave(
             if number and deadline_ns is not None and time.monotonic_ns() > deadline_ns:
                 break
             for name, call in calls.items():
-                once_ms(call, sync, before)  # the caches are another subject's
-                times = [once_ms(call, sync, before) for _ in range(frames[name])]
+                with (around or {}).get(name, nullcontext)():
+                    once_ms(call, sync, before)  # the caches are another subject's
+                    times = [once_ms(call, sync, before) for _ in range(frames[name])]
                 found[name].append(tuple(times))
     return {name: Timed(tuple(series)) for name, series in found.items()}
 
