@@ -54,7 +54,7 @@ $(VENV)/installed-run: $(MANIFEST) | $(PY)
 $(VENV)/installed-dev: $(MANIFEST) | $(PY)
 	@echo "[2/2] installing Stylewire and what its tests need (PyTorch is the large part; one to five minutes, once)"
 	@$(PIP_INSTALL) -e '.[dev]'
-	@$(PY) -c 'import triton' 2>/dev/null || $(PIP_INSTALL) $(TRITON)
+	@if ! $(PY) -c 'import triton' 2>/dev/null; then $(PIP_INSTALL) $(TRITON); fi
 	@touch $(VENV)/installed-run $@
 
 run: $(VENV)/installed-run
