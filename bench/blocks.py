@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +103,6 @@ def interleave(
     blocks: int = BLOCKS,
     sync: Call | None = None,
     before: Call | None = None,
-    around: Mapping[str, Callable[[], AbstractContextManager[None]]] | None = None,
     deadline_ns: int | None = None,
 ) -> dict[str, Timed]:
     """Time every subject in every block.
@@ -115,7 +113,6 @@ def interleave(
         blocks: How many.
         sync: Waits for the device, on both sides of each frame.
         before: Called ahead of each frame, outside its time.
-        around: Of some subjects: what their part of a block happens in.
         deadline_ns: No block begins after this monotonic time, once one is there.
     """
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in calls}
@@ -124,9 +121,8 @@ def interleave(
             if number and deadline_ns is not None and time.monotonic_ns() > deadline_ns:
                 break
             for name, call in calls.items():
-                with (around or {}).get(name, nullcontext)():
-                    once_ms(call, sync, before)  # the caches are another subject's
-                    times = [once_ms(call, sync, before) for _ in range(frames[name])]
+                once_ms(call, sync, before)  # the caches are another subject's
+                times = [once_ms(call, sync, before) for _ in range(frames[name])]
                 found[name].append(tuple(times))
     return {name: Timed(tuple(series)) for name, series in found.items()}
 

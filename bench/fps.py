@@ -22,7 +22,6 @@ speed does not depend on what the weights are.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import sys
 import textwrap
@@ -40,8 +39,7 @@ BUDGET_S = {"cpu": 170.0, "cuda": 540.0}  # of a run: what would go beyond is le
 NOTE = (
     "A frame includes motion sampling, synthesis, resampling to the sent size and I420 conversion; "
     "encoding is not in it. The official order (weights modulated per sample, zeros inserted, each "
-    "filter a pass of its own, in this project's reference code) ends with the float picture; with "
-    "memory kept it is spared the page faults of an allocator that gives memory back. "
+    "filter a pass of its own, in this project's reference code) ends with the float picture. "
     "GFLOP counts convolutions, matrix products and polyphase filters, two per multiply-add; GB "
     "what two kernels per layer must move. The roofline is their time at the matrix, vector and "
     "copy rates measured in the same run. Ratios are medians over interleaved blocks. All cores "
@@ -82,9 +80,6 @@ class Plan:
             *([lambda: subjects.official_order_graph(system, place)] * (place.type == "cuda")),
         ]
         bases = [base for make in makers if (base := self._made(name, make)) is not None]
-        if bases and place.type == "cpu" and heap.can_keep():
-            kept = f"{bases[0].name}, memory kept"
-            bases.append(dataclasses.replace(bases[0], name=kept, around=heap.kept))
         bases += self._published(name, system, truth, place)
         sizes = self.resolutions or [system.resolution]
         made = []
@@ -139,7 +134,6 @@ class Plan:
             frames=frames,
             blocks=self.rounds,
             sync=sync,
-            around={base.name: base.around for base in bases if base.around is not None},
             deadline_ns=deadline_ns,
         )
         about = _About(name, system, self.device, timed)
@@ -171,7 +165,6 @@ class _About:
         row |= {"psnr_db": _rounded(subject.psnr), "i420_psnr_db": _rounded(subject.i420_psnr)}
         for field, word in (
             ("vs_official", "official order"),
-            ("vs_official_kept", "official order, memory kept"),
             ("vs_official_graph", "official order, CUDA graph"),
             ("vs_compile", f"compile {size}"),
         ):
@@ -261,7 +254,6 @@ def goals(results: Sequence[Mapping[str, Any]]) -> list[blocks.Goal]:
 
 TIMES = {
     "vs_official": "x official",
-    "vs_official_kept": "memory kept",
     "vs_official_graph": "x graph",
     "vs_compile": "x compile",
 }
@@ -340,6 +332,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--against", metavar="DIR", help="a checkout of the published StyleGAN3, run in here"
     )
+    p.add_argument("--keep-memory", action="store_true", help=harness.KEEP_MEMORY)
     p.add_argument("--goals", action="store_true", help="only what has goals; exit 1 if one fails")
     p.add_argument("--json", metavar="FILE", help="write the result here as well")
     p.epilog = f"Seeded: {', '.join([*CPU_SIZES, *GPU_SIZES])}."
@@ -372,7 +365,8 @@ def measure(plan: Plan, names: Sequence[str], budget_s: float) -> tuple[list[dic
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     harness.before_torch()
-    about = harness.machine()
+    allocator = heap.keep() if args.keep_memory else heap.DEFAULT
+    about = {**harness.machine(), "allocator": allocator}
     import torch
 
     from bench.subjects import WAYS
@@ -386,6 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     print(harness.describe(about, harness.commit()))
+    print(f"allocator {allocator}")
     print("\n" + textwrap.fill(NOTE, 100) + "\n", flush=True)
     kind = "cuda" if device.startswith("cuda") else "cpu"
     wanted = args.backends.split(",") if args.backends else WAYS[kind]

@@ -27,6 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMAT = 1  # of the JSON envelope
+KEEP_MEMORY = "spare the official order the page faults of glibc's allocator; see bench/heap.py"
 
 MIN_SAMPLES = 20  # below it, p95 is one sample
 # Ratios of percentiles rather than pyperf's deviation and maximum: among thousands of samples on a

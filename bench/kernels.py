@@ -40,8 +40,7 @@ NOTE = (
     "Errors are against the definition in float64, relative to the largest value; of what makes "
     "I420, in levels of a byte. GB/s counts every input read once and the output written once. "
     "Fused ops stand beside the official order of operators (this project's reference code, "
-    "float32 on a CPU; with memory kept it is spared the page faults of an allocator that gives "
-    "memory back), the others beside their definition; ratios are medians over interleaved "
+    "float32 on a CPU), the others beside their definition; ratios are medians over interleaved "
     "blocks. The roofline is made of rates measured in the same run."
 )
 
@@ -132,7 +131,6 @@ def _turns(
     seconds: float,
     rounds: int,
     before: Callable[[], object] | None = None,
-    around: Mapping[str, Any] | None = None,
 ) -> dict[str, blocks.Timed]:
     import torch
 
@@ -142,9 +140,7 @@ def _turns(
         frames[name] = blocks.frames_per_block(call, seconds / rounds, sync, before)
         if frames[name] > blocks.FEWEST:  # a slow one is sampled less: its time goes on the others
             frames[name] = max(frames[name], harness.MIN_SAMPLES // rounds + 1)
-    return blocks.interleave(
-        calls, frames=frames, blocks=rounds, sync=sync, before=before, around=around
-    )
+    return blocks.interleave(calls, frames=frames, blocks=rounds, sync=sync, before=before)
 
 
 def _times(
@@ -170,8 +166,7 @@ def fused_error(trial: Any, name: str) -> tuple[float, float]:
     """As `errors`, of a fused op that writes into poisoned memory. Raises Wrong."""
     trial.out.fill_(0xA5 if trial.levels else float("nan"))
     found = trial.call().double().clone()
-    with heap.kept():  # the definition makes large tensors, in float64 larger ones
-        exact, plain = trial.exact().double(), trial.plain().double()
+    exact, plain = trial.exact().double(), trial.plain().double()
     if found.shape != exact.shape:
         raise Wrong(f"{name}: shape {list(found.shape)}, not {list(exact.shape)}")
     unit = 1.0 if trial.levels else float(exact.abs().max())
@@ -204,13 +199,10 @@ def measure_fused(
         checked[kind] = fused_error(trials[kind], f"{case.op} ({case.label}), {kind}")
     last = next(reversed(trials))  # on a GPU the published networks compute in half precision
     calls = {"official order": trials[last].official}
-    kept = "official order, memory kept"
-    if not on_gpu and heap.can_keep():
-        calls[kept] = trials[last].official
     calls |= {f"fused {kind}": trial.call for kind, trial in trials.items()}
     if on_gpu:
         calls = {name: _repeated(call) for name, call in calls.items()}
-    timed = _turns(calls, device, seconds, rounds, around={kept: heap.kept})
+    timed = _turns(calls, device, seconds, rounds)
     repeats = REPEATS if on_gpu else 1
     common = {"op": case.op, "case": case.label, "device": device}
     found = []
@@ -219,9 +211,7 @@ def measure_fused(
         part = trials[kind].part
         dtype = getattr(torch, kind)
         row = _times(timed[name], part.bytes(dtype.itemsize), timed["official order"], repeats)
-        if kept in timed:
-            row["speedup_kept"] = round(blocks.ratio(timed[kept], timed[name]).median, 2)
-        if name.startswith("official order"):
+        if name == "official order":
             error: dict[str, Any] = {"error": None, "error_unit": None, "allowed_error": None}
         else:
             unit = "levels" if trials[kind].levels else "relative"
@@ -275,7 +265,7 @@ def goals(results: Sequence[Mapping[str, Any]], picked: Sequence[Any]) -> list[b
 def table(results: Sequence[dict[str, Any]]) -> str:
     """For the terminal."""
     head = ["op", "case", "implementation", "error", "p50 ms", "p95 ms", "GB/s", "% roofline"]
-    head += ["vs official order or reference", "memory kept"]
+    head += ["vs official order or reference"]
     lines = [
         [
             r["op"],
@@ -287,7 +277,6 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{r['gb_per_s']:.1f}",
             f"{r['roofline_percent']:.0f}" if "roofline_percent" in r else "-",
             f"{r['speedup']:.1f}x",
-            f"{r['speedup_kept']:.1f}x" if "speedup_kept" in r else "-",
         ]
         for r in results
     ]
@@ -304,6 +293,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", type=float, metavar="S", help="no case begins after so long")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda:0")
     p.add_argument("--threads", type=int, default=0, help="of torch on the CPU; 0: its own choice")
+    p.add_argument("--keep-memory", action="store_true", help=harness.KEEP_MEMORY)
     p.add_argument("--goals", action="store_true", help="only what has goals; exit 1 if one fails")
     p.add_argument("--json", metavar="FILE", help="write the result here as well")
     return p
@@ -364,7 +354,8 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     harness.before_torch()
-    about = harness.machine()
+    allocator = heap.keep() if args.keep_memory else heap.DEFAULT
+    about = {**harness.machine(), "allocator": allocator}
     import torch
 
     if args.threads:
@@ -378,7 +369,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Wrong as error:
         print(f"kernels: {error}")
         return 2
-    print(harness.describe(about, harness.commit()), end="\n\n", flush=True)
+    print(harness.describe(about, harness.commit()))
+    print(f"allocator {allocator}\n", flush=True)
     budget = args.budget or BUDGET_S["cuda" if device.startswith("cuda") else "cpu"]
     results, wrong, left, limits = measure(picked, device, args.seconds, args.blocks, budget)
     reached = goals(results, picked)

@@ -77,7 +77,6 @@ FPS: list[Column] = [
     ("% of roofline", lambda r: number(r.get("roofline_percent"), 0)),
     ("PSNR, dB", faithful),
     ("times the official order's speed", lambda r: times(r.get("vs_official"))),
-    ("with memory kept", lambda r: times(r.get("vs_official_kept"))),
     ("in a CUDA graph", lambda r: times(r.get("vs_official_graph"))),
     ("times torch.compile's", lambda r: times(r.get("vs_compile"))),
 ]
@@ -91,7 +90,6 @@ KERNELS: list[Column] = [
     ("GB/s", lambda r: number(r["gb_per_s"], 1)),
     ("% of roofline", lambda r: number(r.get("roofline_percent"), 0)),
     ("times the reference's speed", lambda r: number(r["speedup"], 1)),
-    ("with memory kept", lambda r: number(r.get("speedup_kept"), 1)),
 ]
 
 

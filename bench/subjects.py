@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,12 +62,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What subjects are compared with. `around`: what its part of a block happens in."""
+    """What subjects are compared with."""
 
     name: str
     frame: Callable[[], object]
     psnr: float | None = None
-    around: Callable[[], AbstractContextManager[None]] | None = None
 
 
 def parse(way: str) -> tuple[str, str]:

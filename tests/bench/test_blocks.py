@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import pytest
 
-from bench import blocks, heap
+from bench import blocks
 from bench.blocks import Goal, Timed
 
 
@@ -30,40 +27,6 @@ def test_device_and_preparation_surround_each_frame() -> None:
         before=lambda: order.append("before"),
     )
     assert order == ["before", "sync", "call", "sync"] * 2
-
-
-def test_a_subject_may_have_its_part_of_a_block_in_something() -> None:
-    order: list[str] = []
-
-    @contextmanager
-    def around() -> Iterator[None]:
-        order.append("(")
-        yield
-        order.append(")")
-
-    calls = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    blocks.interleave(calls, frames={"a": 1, "b": 1}, blocks=2, around={"b": around})
-    assert "".join(order) == "aa(bb)" * 2
-
-
-@pytest.mark.skipif(not heap.can_keep(), reason="not glibc")
-def test_kept_memory_costs_no_page_faults_and_goes_back_in_the_end() -> None:
-    import resource
-
-    import torch
-
-    def faults(call: Callable[[], object]) -> int:
-        for _ in range(12):  # until freed pieces have grown together into large ones
-            call()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(3):
-            call()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    pages = 3 * (64 << 20) // 4096
-    with heap.kept():
-        assert faults(lambda: torch.ones(16 << 20)) < pages / 50
-    assert faults(lambda: torch.ones(16 << 20)) > pages / 600  # huge pages count as one
 
 
 def test_after_the_deadline_no_block_begins_but_one_is_there() -> None:
