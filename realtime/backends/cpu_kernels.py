@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,11 @@ def compile_beside(resamplings: Iterable[Resampling], dtype: torch.dtype) -> Non
     """
     root = Path(kernels_triton.__file__).parents[1]
     specification = _specification(resamplings, dtype)
-    mark = cache_folder() / f"compiled_{_digest(specification, root)}"
+    folder = cache_folder()
+    if folder.parent == Path(tempfile.gettempdir()):  # the child would have another: no use
+        folder.rmdir()
+        return
+    mark = folder / f"compiled_{_digest(specification, root)}"
     if mark.exists():
         return
     log.warning("compiling kernels for this CPU: once, and in about a minute.")

@@ -13,8 +13,10 @@ from realtime.backends import cpu_kernels
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(cpu_kernels, "cache_folder", lambda: tmp_path)
-    return tmp_path
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    monkeypatch.setattr(cpu_kernels, "cache_folder", lambda: folder)
+    return folder
 
 
 def resampling() -> Resampling:
@@ -49,3 +51,14 @@ def test_a_child_that_fails_is_said_and_asked_again(cache, monkeypatch, caplog) 
     cpu_kernels.compile_beside([resampling()], torch.float32)
     assert "FileNotFoundError" in caplog.text
     assert list(cache.iterdir()) == []
+
+
+def test_without_a_lasting_cache_no_child_is_asked(monkeypatch, tmp_path) -> None:
+    """A child would compile into a folder of its own, and all of it again here."""
+    monkeypatch.setattr(cpu_kernels.tempfile, "gettempdir", lambda: str(tmp_path))
+    private = tmp_path / "stylewire-kernels-x"
+    private.mkdir()
+    monkeypatch.setattr(cpu_kernels, "cache_folder", lambda: private)
+    monkeypatch.setattr(cpu_kernels.subprocess, "run", lambda *a, **k: pytest.fail("a child"))
+    cpu_kernels.compile_beside([resampling()], torch.float32)
+    assert not private.exists()
