@@ -1,8 +1,8 @@
 """Kernels compiled ahead of time, without a GPU: what they need of one, and whether that grew.
 
-Each `kernel.py` names its `variants()`: a kernel with the constants it runs with. `compile_variant`
-makes the machine code that a launch on that GPU would make, and reads it; `faults` says what is
-wrong with it. Triton is imported when the first kernel is compiled, not before.
+Each `kernel.py` and `gluon_kernel.py` names its `variants()`: kernels with constants they run with.
+`compile_variant` makes the machine code that a launch on that GPU would make, and reads it;
+`faults` says what is wrong with it. Triton is imported when the first kernel is compiled.
 """
 
 from __future__ import annotations
@@ -106,8 +106,10 @@ class Instruction(NamedTuple):
 
 def modules() -> list[str]:
     """Full names of the modules that hold kernels, sorted; nothing is imported."""
-    files = (*PACKAGE.glob("*/kernel.py"), *PACKAGE.glob("*/gluon_kernel.py"))
-    return sorted(f"{PACKAGE.name}.{file.parent.name}.{file.stem}" for file in files)
+    files = (*PACKAGE.rglob("kernel.py"), *PACKAGE.rglob("gluon_kernel.py"))
+    return sorted(
+        ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts) for file in files
+    )
 
 
 def variants_of(module: str) -> list[Variant]:

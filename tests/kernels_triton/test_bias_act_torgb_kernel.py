@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from kernels_triton import implementation
-from kernels_triton.bias_act import Epilogue, Skip, bias_act_torgb, kernel, reference
+from kernels_triton.bias_act import Epilogue, Skip, bias_act_torgb, reference
+from kernels_triton.bias_act.fused import kernel
 from tests.kernels_triton.guarded import (
     DEVICE,
     DTYPES,
@@ -24,7 +25,7 @@ TAPS = (0.25, 0.75, 0.8, 0.2)  # not symmetric: no mistake in the order hides
 FEATURE_ROUNDING, PICTURE_ROUNDING = 8 * 2**-24, 64 * 2**-24
 
 
-def run(
+def assert_equals_the_definition(
     x: Tensor,
     end: Epilogue,
     skip: Skip,
@@ -34,7 +35,7 @@ def run(
     scale_out: Tensor | None = None,
     keep: bool = True,
 ) -> None:
-    """Compares picture and features with the definition's; features are kept in x's own memory."""
+    """Of picture and features; these are kept in x's own memory."""
     n, height, width, channels = x.shape
     picture = guarded(n, height, width, 3)
     features = guarded(*x.shape, dtype=x.dtype)
@@ -75,7 +76,7 @@ def test_equals_the_definition(dtype, shape) -> None:
     n, height, width, channels = shape
     end = Epilogue(randn(channels), randn(height, width), gain=2**0.5, clamp=1.5)
     skip = Skip(randn(3, channels), randn(3), 8.0, TAPS)
-    run(
+    assert_equals_the_definition(
         randn(*shape).to(dtype),
         end,
         skip,
@@ -97,14 +98,16 @@ def test_each_part_may_be_absent(absent) -> None:
     }
     parts.pop(absent, None)
     skip = Skip(randn(3, 16), randn(3), math.inf, TAPS)
-    run(randn(1, 2, 4, 16), end, skip, randn(1, 16), **parts, keep=absent != "out")
+    assert_equals_the_definition(
+        randn(1, 2, 4, 16), end, skip, randn(1, 16), **parts, keep=absent != "out"
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 16), (1, 3, 5, 16)])
 def test_odd_sizes_without_a_picture_so_far(shape) -> None:
     randn = drawn(3)
     skip = Skip(randn(3, 16), randn(3), 2.0, TAPS)
-    run(randn(*shape), Epilogue(randn(16)), skip, randn(1, 16))
+    assert_equals_the_definition(randn(*shape), Epilogue(randn(16)), skip, randn(1, 16))
 
 
 @pytest.mark.parametrize("taps", [2, 6])
@@ -112,7 +115,9 @@ def test_any_even_filter_doubles(taps) -> None:
     randn = drawn(4)
     skip = Skip(randn(3, 16), randn(3), math.inf, tuple(randn(taps).tolist()))
     end = Epilogue(randn(16))
-    run(randn(1, 6, 8, 16), end, skip, randn(1, 16), before=randn(1, 3, 4, 3))
+    assert_equals_the_definition(
+        randn(1, 6, 8, 16), end, skip, randn(1, 16), before=randn(1, 3, 4, 3)
+    )
 
 
 def test_narrow_blocks_as_at_high_resolutions(monkeypatch) -> None:
@@ -121,14 +126,16 @@ def test_narrow_blocks_as_at_high_resolutions(monkeypatch) -> None:
     skip = Skip(randn(3, 64), randn(3), math.inf, TAPS)
     end = Epilogue(randn(64), randn(2, 132))
     before = randn(1, 1, 66, 3)
-    run(randn(1, 2, 132, 64), end, skip, randn(1, 64), before=before, scale_out=randn(1, 64))
+    assert_equals_the_definition(
+        randn(1, 2, 132, 64), end, skip, randn(1, 64), before=before, scale_out=randn(1, 64)
+    )
 
 
 def test_scales_may_be_columns_of_a_larger_table() -> None:
     randn = drawn(6)
     table = randn(2, 64)
     skip = Skip(randn(3, 16), randn(3), math.inf, TAPS)
-    run(
+    assert_equals_the_definition(
         randn(2, 2, 2, 16),
         Epilogue(randn(16)),
         skip,

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from kernels_triton.bias_act import Epilogue, Skip, fused, reference, simd_cpu
+from kernels_triton.bias_act import Epilogue, Skip, reference, simd_cpu
+from kernels_triton.bias_act.fused import op
 
 # The features of the result: float32, or half a step of rounding relative to the largest. The
 # picture is float32 either way: its sums see features that were not rounded.
@@ -32,7 +33,7 @@ def _case(size, channels, dtype, *, first=False, plain=False, taps=4):
     return x, end, skip, draw(n, channels) + 1, before, *scales
 
 
-def _check(case, keep=True, inplace=False) -> None:
+def _assert_equals_the_definition(case, keep=True, inplace=False) -> None:
     x, end, skip, style, before, scale_in, scale_out = case
     image = torch.full((*x.shape[:3], 3), math.nan)
     expected_image, expected = image.double(), x.double()
@@ -54,36 +55,36 @@ def _check(case, keep=True, inplace=False) -> None:
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size", SIZES)
 def test_with_a_picture_before(size, dtype, channels, threads) -> None:
-    _check(_case(size, channels, dtype))
+    _assert_equals_the_definition(_case(size, channels, dtype))
 
 
 @pytest.mark.parametrize("channels", [16, 48])
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size", FIRST_SIZES)
 def test_the_first_picture(size, dtype, channels, threads) -> None:
-    _check(_case(size, channels, dtype, first=True))
+    _assert_equals_the_definition(_case(size, channels, dtype, first=True))
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size", SIZES)
 def test_in_place(size, dtype, threads) -> None:
-    _check(_case(size, 32, dtype), inplace=True)
+    _assert_equals_the_definition(_case(size, 32, dtype), inplace=True)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_the_last_features_are_not_written(dtype) -> None:
-    _check(_case((2, 4, 18), 16, dtype), keep=False)
+    _assert_equals_the_definition(_case((2, 4, 18), 16, dtype), keep=False)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_nothing_but_a_bias(dtype) -> None:
-    _check(_case((2, 4, 18), 16, dtype, plain=True))
+    _assert_equals_the_definition(_case((2, 4, 18), 16, dtype, plain=True))
 
 
 @pytest.mark.parametrize("taps", [2, 4, 6, 8, 12])
 @pytest.mark.parametrize("size", [(1, 2, 2), (2, 6, 34)])
 def test_every_doubling_filter(size, taps) -> None:
-    _check(_case(size, 16, torch.float32, taps=taps))
+    _assert_equals_the_definition(_case(size, 16, torch.float32, taps=taps))
 
 
 def test_nan_stays() -> None:
@@ -105,9 +106,9 @@ def test_float16_takes_the_definition() -> None:
 
 def test_the_public_op_comes_here(monkeypatch) -> None:
     x, end, skip, style, before, scale_in, scale_out = _case((1, 4, 6), 16, torch.bfloat16)
-    monkeypatch.setattr(fused, "reference", None)
+    monkeypatch.setattr(op, "reference", None)
     image = torch.full((1, 4, 6, 3), math.nan)
-    fused.bias_act_torgb(x, end, skip, style, before, image, scale_in=scale_in, out=x)
+    op.bias_act_torgb(x, end, skip, style, before, image, scale_in=scale_in, out=x)
     assert image.isfinite().all()
 
 

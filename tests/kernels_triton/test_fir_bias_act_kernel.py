@@ -95,7 +95,7 @@ def test_scales_may_be_columns_of_a_larger_table() -> None:
 
 def test_strips_of_several_turns_meet(monkeypatch) -> None:
     """As at high resolutions, where a program walks down many rows."""
-    from kernels_triton.upfirdn2d import kernel
+    from kernels_triton.upfirdn2d.fused import kernel
 
     monkeypatch.setattr(kernel, "FIR_PROGRAMS", 2)
     randn = drawn(5)

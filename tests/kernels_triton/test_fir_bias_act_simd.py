@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kernels_triton.bias_act import Epilogue
-from kernels_triton.upfirdn2d import fused, reference, simd_cpu
+from kernels_triton.upfirdn2d import reference, simd_cpu
+from kernels_triton.upfirdn2d.fused import op
 
 # float32: one sum of up to 64 products. bfloat16: half a step of rounding, relative to the largest.
 ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
@@ -30,7 +31,7 @@ def _case(size, taps, pad, channels, dtype, plain=False):
     return x, f, end, draw(n, channels) / 4 + 1, draw(n, channels) / 4 + 1
 
 
-def _check(case, pad, dtype) -> None:
+def _assert_equals_the_definition(case, pad, dtype) -> None:
     x, taps, end, scale_in, scale_out = case
     expected = reference.fir_bias_act(x.double(), taps, pad, end, scale_in, scale_out)
     out = torch.full(expected.shape, math.nan, dtype=dtype)
@@ -42,27 +43,27 @@ def _check(case, pad, dtype) -> None:
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("size", SIZES)
 def test_four_taps_as_stylegan2_has_them(size, dtype, channels, threads) -> None:
-    _check(_case(size, 4, 2, channels, dtype), 2, dtype)
+    _assert_equals_the_definition(_case(size, 4, 2, channels, dtype), 2, dtype)
     if min(size[1:]) > 1:
-        _check(_case(size, 4, 1, channels, dtype), 1, dtype)
+        _assert_equals_the_definition(_case(size, 4, 1, channels, dtype), 1, dtype)
 
 
 @pytest.mark.parametrize("taps", range(2, 9))
 @pytest.mark.parametrize("pad", [0, 3, 9])
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_every_number_of_taps_and_padding(taps, pad, dtype) -> None:
-    _check(_case((2, 9, 11), taps, pad, 16, dtype), pad, dtype)
+    _assert_equals_the_definition(_case((2, 9, 11), taps, pad, 16, dtype), pad, dtype)
 
 
 @pytest.mark.parametrize("taps, pad", [(4, 1), (8, 3)])
 def test_rows_of_several_stretches(taps, pad, threads) -> None:
     size = (1, 4, 2 * simd_cpu._STRETCH // 64 + 7)
-    _check(_case(size, taps, pad, 64, torch.float32), pad, torch.float32)
+    _assert_equals_the_definition(_case(size, taps, pad, 64, torch.float32), pad, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 def test_nothing_but_a_bias(dtype) -> None:
-    _check(_case((2, 5, 6), 4, 1, 32, dtype, plain=True), 1, dtype)
+    _assert_equals_the_definition(_case((2, 5, 6), 4, 1, 32, dtype, plain=True), 1, dtype)
 
 
 def test_nan_stays_and_spreads_no_further_than_the_filter() -> None:
@@ -84,8 +85,8 @@ def test_float16_takes_the_definition() -> None:
 
 def test_the_public_op_comes_here(monkeypatch) -> None:
     x, taps, end, scale_in, scale_out = _case((1, 5, 5), 4, 1, 16, torch.bfloat16)
-    monkeypatch.setattr(fused, "reference", None)
-    y = fused.fir_bias_act(x, taps, 1, end, scale_in=scale_in, scale_out=scale_out)
+    monkeypatch.setattr(op, "reference", None)
+    y = op.fir_bias_act(x, taps, 1, end, scale_in=scale_in, scale_out=scale_out)
     assert y.isfinite().all()
 
 

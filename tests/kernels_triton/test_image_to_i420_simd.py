@@ -68,8 +68,12 @@ def test_flags_that_do_not_fit_are_refused() -> None:
 
 
 def test_the_public_op_comes_here(monkeypatch) -> None:
+    image = _image((1, 4, 18))
+    expected = simd_cpu.image_to_i420(image, torch.empty(1, 6, 18, dtype=torch.uint8), None)
     monkeypatch.setattr(op, "reference", None)
-    op.image_to_i420(_image((1, 2, 2)), out=torch.empty(1, 3, 2, dtype=torch.uint8))
+    out = 255 - expected  # no byte is right before it is written
+    assert op.image_to_i420(image, out=out) is out
+    assert torch.equal(out, expected)
 
 
 def test_allocates_no_picture(allocated_bytes) -> None:

@@ -104,7 +104,10 @@ def test_the_public_ops_come_here(monkeypatch) -> None:
     x, to, style = _case((1, 2, 4), 16, torch.bfloat16)
     monkeypatch.setattr(op, "reference", None)
     assert op.torgb(x, to, style).isfinite().all()
-    op.torgb_i420(x, to, style, out=torch.empty(1, 3, 4, dtype=torch.uint8))
+    expected = simd_cpu.torgb_i420(x, to, style, torch.empty(1, 3, 4, dtype=torch.uint8), None)
+    out = 255 - expected  # no byte is right before it is written
+    assert op.torgb_i420(x, to, style, out=out) is out
+    assert torch.equal(out, expected)
 
 
 def test_allocates_no_picture(allocated_bytes) -> None:

@@ -51,7 +51,7 @@ def fir_bias_act(
         raise ValueError(f"out must be contiguous {x.dtype} {list(wanted)}, not {list(out.shape)}")
     way = fused_way(x, scale_in, scale_out)
     if way == "triton":
-        from kernels_triton.upfirdn2d import kernel
+        from kernels_triton.upfirdn2d.fused import kernel
 
         return kernel.fir_bias_act(x, taps, pad, end, scale_in, scale_out, out)
     if way == "cpu":

@@ -78,7 +78,7 @@ def bias_act_torgb(
         raise ValueError(f"out must be {x.dtype} {list(x.shape)}, not {list(out.shape)}")
     way = fused_way(x, style, scale_in, scale_out)
     if way == "triton":
-        from kernels_triton.bias_act import kernel
+        from kernels_triton.bias_act.fused import kernel
 
         return kernel.bias_act_torgb(x, end, skip, style, before, image, scale_in, scale_out, out)
     if way == "cpu":
