@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import gpu, gpu_stages, harness
-from bench.gpu import Job
+from bench import gpu, gpu_goals, gpu_jobs, gpu_stages, gpu_tests, harness
+from bench.gpu_jobs import Children, Job
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "stylegan2-128"
@@ -154,7 +156,7 @@ def test_a_hidden_wait_and_a_leak_are_told() -> None:
     gpu_stages.replays(SMALL, 2, rows.append, Bad())
     assert rows[0]["hidden_sync"] == "called a synchronizing CUDA operation"
     assert rows[0]["allocated_growth"] == 64
-    missed = [g.what for g in gpu.goals([{"stage": "replays", **rows[0]}]) if not g.passed]
+    missed = [g.what for g in gpu_goals.goals([{"stage": "replays", **rows[0]}]) if not g.passed]
     assert missed == ["2 replays, allocated_growth", "hidden waits"]
 
 
@@ -176,7 +178,7 @@ def row_of(case: str, **more: Any) -> dict[str, Any]:
 
 
 def test_goals_are_those_of_the_table_and_of_stages_that_ran() -> None:
-    found = gpu.goals([row_of("stylegan3-t-256"), row_of("stylegan3-r-1024", p50_ms=3.5)])
+    found = gpu_goals.goals([row_of("stylegan3-t-256"), row_of("stylegan3-r-1024", p50_ms=3.5)])
     assert [(g.case, g.goal, g.passed) for g in found] == [
         ("stylegan3-t-256", 1.25, True),
         ("stylegan3-t-256", 55.0, True),
@@ -187,52 +189,162 @@ def test_goals_are_those_of_the_table_and_of_stages_that_ran() -> None:
         ("stylegan3-r-1024", 3.5, True),
         ("stylegan3-r-1024", 3.2, False),
     ]
-    assert gpu.stretch_reached([row_of("stylegan3-t-256", p50_ms=0.99)]) == ["stylegan3-t-256"]
-    assert gpu.goals([]) == []
-    shown = gpu.table([row_of("stylegan3-t-256")])
+    assert gpu_goals.stretch_reached([row_of("stylegan3-t-256", p50_ms=0.99)]) == [
+        "stylegan3-t-256"
+    ]
+    assert gpu_goals.goals([]) == []
+    shown = gpu_goals.table([row_of("stylegan3-t-256")])
     assert "1.25 / 1.0" in shown and "5.00" in shown
 
 
 def test_stages_have_jobs_and_only_warming_runs_side_by_side() -> None:
     for stage in gpu.STAGES:
-        assert gpu.jobs(stage, None)
-        assert (gpu.in_parallel(stage) > 1) <= (stage == "warm")
-    assert [job.case for job in gpu.jobs("frames", "x")] == list(gpu.CASES)
-    assert all(job.arguments == ("--against", "x") for job in gpu.jobs("frames", "x"))
+        assert gpu_jobs.jobs(stage, None)
+        assert (gpu_jobs.in_parallel(stage) > 1) <= (stage == "warm")
+    assert [job.case for job in gpu_jobs.jobs("frames", "x")] == list(gpu_goals.CASES)
+    assert all(job.arguments == ("--against", "x") for job in gpu_jobs.jobs("frames", "x"))
+    assert gpu_jobs.jobs("warm", "x")[0].arguments == ("--against", "x")
     with pytest.raises(SystemExit):
         gpu.parser().parse_args(["--stages", "frames,lunch"])
     assert gpu.parser().parse_args(["--stages", "batch,warm"]).stages == ["warm", "batch"]
 
 
+@pytest.mark.parametrize("cores", [1, 2, 16])
+@pytest.mark.parametrize("against", [None, "x"])
+def test_all_boxes_fit_the_limit(
+    cores: int, against: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "usable_cores", lambda: cores)
+    total = 0.0
+    for stage in gpu.STAGES:
+        todo = gpu_jobs.jobs(stage, against)
+        longest = gpu_jobs.rounds(stage, len(todo)) * max(job.box_s for job in todo)
+        assert longest <= gpu_jobs.BOX_S[stage] * 1.0001
+        total += longest
+    assert total <= gpu.parser().parse_args([]).limit * 1.0001 <= 600
+
+
+def test_a_box_grows_by_what_is_left_over_and_takes_nothing_from_later_ones() -> None:
+    job = Job("frames", "x", 30.0)
+    assert gpu_jobs.seconds_for(job, 100.0, 70.0) == 30.0
+    assert gpu_jobs.seconds_for(job, 100.0, 20.0) == 80.0
+    assert gpu_jobs.seconds_for(job, 100.0, 500.0) == 30.0  # the more important one has its box
+    assert gpu_jobs.seconds_for(job, 20.0, 500.0) == 20.0
+    assert gpu_jobs.seconds_for(job, 14.0, 0.0) is None
+
+
 @no_gpu
 def test_a_job_that_fails_is_reported_with_its_last_words() -> None:
-    done = gpu.run_job(Job("replays", "stylegan3-t-256", 60.0), deadline=float("inf"))
+    done = gpu_jobs.run_job(Job("replays", "stylegan3-t-256", 60.0), 60.0, Children())
     assert not done["ok"] and done["rows"] == []
     assert done["error"].startswith("exit 2: gpu: torch finds no CUDA device")
 
 
+HANGING = """#!/bin/sh
+while [ "$1" != --out ]; do shift; done
+echo '[{"stage": "batch", "batch": 1}]' > "$2"
+sleep 60 &
+echo $$ $! > FOLDER/pids.part; mv FOLDER/pids.part FOLDER/pids
+wait
+"""
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Path:
+    """Stands for Python; writes a row, starts a process of its own, and waits for it."""
+    program = tmp_path / "python"
+    program.write_text(HANGING.replace("FOLDER", str(tmp_path)))
+    program.chmod(0o755)
+    return program
+
+
+def begun(folder: Path) -> list[int]:
+    """Numbers of the hanging program and of what it started, once it has."""
+    end = time.monotonic() + 30
+    while not (folder / "pids").exists():
+        assert time.monotonic() < end, "the child did not begin"
+        time.sleep(0.02)
+    return [int(word) for word in (folder / "pids").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """Whether it runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def assert_gone(pids: list[int]) -> None:
+    end = time.monotonic() + 10
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < end, "a process was left behind"
+        time.sleep(0.02)
+
+
 def test_a_job_that_hangs_is_ended_and_its_rows_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hanging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hanging = tmp_path / "python"
-    hanging.write_text(
-        "#!/bin/sh\n"
-        'while [ "$1" != --out ]; do shift; done\n'
-        """echo '[{"stage": "batch", "batch": 1}]' > "$2"\n"""
-        "sleep 60\n"
-    )
-    hanging.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(hanging))
-    monkeypatch.setattr(gpu, "LEAST_S", 0.1)
-    done = gpu.run_job(Job("batch", "x", 1.0), deadline=float("inf"))
+    done = gpu_jobs.run_job(Job("batch", "x", 1.0), 1.0, Children())
     assert not done["ok"] and done["error"] == "not over after 1 s"
     assert done["rows"] == [{"stage": "batch", "batch": 1}]
     assert done["seconds"] < 20
+    assert_gone(begun(hanging.parent))
 
 
-def test_without_time_nothing_is_begun() -> None:
-    done = gpu.run_job(Job("batch", "x", 60.0), deadline=0.0)
-    assert done["error"] == "no time was left" and done["seconds"] == 0.0
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_process_behind(hanging: Path, number: signal.Signals) -> None:
+    program = (
+        "import signal, sys\n"
+        "from bench import gpu, gpu_jobs\n"
+        "sys.executable = sys.argv[1]\n"
+        "signal.signal(signal.SIGTERM, gpu._terminated)\n"
+        "gpu_jobs.run_all(['replays', 'batch'], None, 540.0, print)\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", program, str(hanging)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # as from another terminal: only the run itself is told
+    )
+    pids = begun(hanging.parent)
+    assert all(alive(pid) for pid in pids)
+    run.send_signal(number)
+    said, _ = run.communicate(timeout=20)
+    assert run.returncode != 0 and "KeyboardInterrupt" in said
+    assert "batch: " not in said  # nothing more was begun
+    assert_gone(pids)
+
+
+def test_no_process_begins_after_the_end() -> None:
+    with Children() as children:
+        pass
+    with pytest.raises(gpu_jobs.Interrupted):
+        children.begin([sys.executable, "-c", "pass"])
+
+
+def test_what_does_not_fit_is_said_and_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_jobs, "run_job", None)  # nothing may be begun
+    found: list[dict[str, Any]] = []
+    gpu_jobs.run_all(["kernels"], None, 3.0, found.extend)
+    (outcome,) = found
+    assert outcome["error"] == "did not fit: 3 s left, 50 wanted" and not outcome["ok"]
+    assert "kernels: FAILED: did not fit" in capsys.readouterr().out
+    run = gpu.Run(None, ["kernels"], ["bench/gpu.py"])
+    run.add([*found, {**outcome, "stage": "frames", "ok": True, "rows": [reached()]}])
+    assert [g.passed for g in gpu_goals.goals(run.results)] == [True] * 4
+    assert not run.report()
+    assert "FAIL  stage kernels : did not fit: 3 s left" in capsys.readouterr().out
+
+
+def reached() -> dict[str, Any]:
+    return row_of("stylegan3-t-256", vs_graph={"median": 2.0, "q1": 1.9, "q3": 2.1})
 
 
 def test_stages_run_again_replace_theirs_and_keep_the_rest(
@@ -246,24 +358,30 @@ def test_stages_run_again_replace_theirs_and_keep_the_rest(
     kept = gpu.kept(str(path), ["batch"])
     assert kept == ([row_of("stylegan3-t-256")], [{"stage": "frames", "ok": True}])
 
-    def fake(job: Job, deadline: float) -> dict[str, Any]:
+    def fake(job: Job, seconds: float, children: Children) -> dict[str, Any]:
         failed = job.case.endswith("r-256")
-        rows = [] if failed else [{"stage": job.stage, "model": job.case}]
+        rows = [] if failed else [{"stage": job.stage, "model": job.case, "failed": []}]
         about = {"stage": job.stage, "case": job.case, "seconds": 0.0, "rows": rows}
         return {**about, "ok": not failed, "error": "exit 1: boom" if failed else ""}
 
-    monkeypatch.setattr(gpu, "run_job", fake)
-    results, said = kept
+    monkeypatch.setattr(gpu_jobs, "run_job", fake)
+    monkeypatch.setattr(gpu, "goals", lambda results: [])
+    run = gpu.Run(str(path), ["batch"], ["bench/gpu.py"])
     calls: list[int] = []
-    gpu.run_all(["warm", "replays"], None, 60.0, results, said, lambda: calls.append(len(results)))
+
+    def told(outcomes: list[dict[str, Any]]) -> None:
+        run.add(outcomes)
+        calls.append(len(harness.read_json(path)["results"]))
+
+    gpu_jobs.run_all(["warm", "replays"], None, 540.0, told)
     assert calls == [1 + 5, 1 + 5 + 1]  # the failing one cost nothing but itself
-    assert [o["ok"] for o in said].count(False) == 2
+    assert [o["ok"] for o in run.outcomes].count(False) == 2
 
 
 def test_pytest_runs_here_as_it_would_there(tmp_path: Path) -> None:
     """Without pytest-asyncio, and without the files that want a server."""
     few = ["tests/realtime/backends", "tests/kernels_triton"]
-    command = [word for word in gpu.pytest_command(1) if word not in gpu.TESTS] + few
+    command = [word for word in gpu_tests.pytest_command(1) if word not in gpu_tests.TESTS] + few
     command += ["-p", "no:asyncio", "--collect-only"]
     done = subprocess.run(
         command,
