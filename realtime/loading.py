@@ -61,7 +61,8 @@ def load_system(
     """Build and warm up a model: what it draws is finite and the next frame is as fast as any.
 
     Args:
-        check: Called between the stages; what it raises ends the work and is raised.
+        check: Called between the stages and while another process is waited for; what it raises
+            ends the work and is raised.
     Raises:
         ModelError: It cannot be built, has no motion of its own, or draws no picture.
     """
@@ -69,7 +70,7 @@ def load_system(
         system = load(name)
         check()
         begin = time.monotonic_ns()
-        renderer = backend.prepare(system.synthesizer)
+        renderer = backend.prepare(system.synthesizer, check)
         check()
         renderer.warm(resolution)
         check()

@@ -47,13 +47,16 @@ class Compile:
         self.why = why
         self._compiler = compiler
 
-    def prepare(self, synthesizer: Synthesizer) -> EagerRenderer:
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> EagerRenderer:
         """Compiles before it returns; a minute or two for a large network."""
         placed = synthesizer.eval().requires_grad_(False).to(self.device)
         try:
             codes = exported.example(placed, self.device)
         except NotImplementedError as error:
             return fall_back(placed, self.device, self.name, str(error))
+        check()
         log.info("compiling %s for %s, which takes a while", type(placed).__name__, self.device)
         try:
             forward = exported.of_codes(self._compiled(placed, codes), codes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -50,12 +50,17 @@ class Cpu:
         self._dtype = dtype
         self._batches = batches
 
-    def prepare(self, synthesizer: Synthesizer) -> Renderer:
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> Renderer:
+        """Packs, compiles in a process of its own where that was never done here, and draws."""
         try:
             packed = pack(synthesizer.eval().requires_grad_(False), self.device, self._dtype)
         except CannotFuse as error:
             return fall_back(synthesizer, self.device, self.name, str(error))
-        compile_beside(packed.resamplings, self._dtype)
+        check()
+        compile_beside(packed.resamplings, self._dtype, check)
+        check()
         try:
             prove(packed)
         except Exception as error:  # a compiler's errors are of any type

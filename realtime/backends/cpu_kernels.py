@@ -9,7 +9,10 @@ where this process loads it in milliseconds.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib
 import json
@@ -19,7 +22,8 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,13 +35,23 @@ from kernels_triton.generated import cache_folder
 
 FIXED = ("bias_act", "fourier_input", "rgb_to_i420", "torgb_i420", "upfirdn2d")
 TIMEOUT_S = 600.0
+POLL_S = 0.1  # how often somebody is asked whether this is still wanted
+GRACE_S = 0.5  # from asking the child to end to ending it; below `loader.EXIT_GRACE_S`
 log = logging.getLogger(__name__)
 
 
-def compile_beside(resamplings: Iterable[Resampling], dtype: torch.dtype) -> None:
+def compile_beside(
+    resamplings: Iterable[Resampling],
+    dtype: torch.dtype,
+    check: Callable[[], None] = lambda: None,
+) -> None:
     """Have a child process compile what a network needs, unless that was done here before.
 
     Failure costs nothing but time: what is missing is compiled in this process when it is drawn.
+    The child has ended when this returns or raises, and at the latest when this process ends.
+
+    Args:
+        check: Called every POLL_S; what it raises ends the child and is raised.
     """
     root = Path(kernels_triton.__file__).parents[1]
     specification = _specification(resamplings, dtype)
@@ -50,25 +64,69 @@ def compile_beside(resamplings: Iterable[Resampling], dtype: torch.dtype) -> Non
         return
     log.warning("compiling kernels for this CPU: once, and in about a minute.")
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             [sys.executable, "-m", __name__],
-            input=specification,
             env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT_S,
-            check=False,
+            errors="replace",
+            # A terminal's Ctrl-C is for this process, which then ends the child: else the child
+            # would seem to have failed, and all would be compiled here.
+            process_group=0,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         log.warning("no kernels were compiled beside the stream (%s).", type(error).__name__)
         return
-    if done.returncode:
-        log.warning("no kernels were compiled beside the stream: %s", done.stderr[-2000:])
+    try:
+        complaint = _waited_for(child, specification, check)
+    except subprocess.TimeoutExpired:
+        log.warning("no kernels were compiled beside the stream in %g s.", TIMEOUT_S)
+        return
+    if child.returncode:
+        log.warning("no kernels were compiled beside the stream: %s", complaint[-2000:])
         return
     try:
         mark.touch()
     except OSError:  # a full or read-only disk: the next start asks again
         log.warning("%s cannot be written; the next start compiles again.", mark.parent)
+
+
+def _waited_for(child: subprocess.Popen[str], given: str, check: Callable[[], None]) -> str:
+    """What the child says on stderr until it ends. It is over whatever is raised.
+
+    Args:
+        given: For its stdin.
+    Raises:
+        TimeoutExpired: It took TIMEOUT_S.
+    """
+    end = functools.partial(_end, child)
+    deadline = time.monotonic() + TIMEOUT_S
+    more: str | None = given
+    with contextlib.ExitStack() as afterwards:  # the last one first
+        afterwards.callback(atexit.unregister, end)
+        atexit.register(end)  # this may be a daemon's thread, which nobody ends in order
+        afterwards.enter_context(child)  # closes its pipes
+        afterwards.callback(end)
+        while True:
+            try:
+                return child.communicate(more, timeout=POLL_S)[1]
+            except subprocess.TimeoutExpired:  # what was read is kept
+                if time.monotonic() > deadline:
+                    raise
+            more = None  # it is on its way
+            check()
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End and reap it, if it has not ended."""
+    child.terminate()
+    try:
+        child.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _specification(resamplings: Iterable[Resampling], dtype: torch.dtype) -> str:

@@ -29,7 +29,11 @@ class Eager:
         self.device = device
         self.why = why
 
-    def prepare(self, synthesizer: Synthesizer) -> EagerRenderer:
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> EagerRenderer:
+        """One stage; `check` is asked before it."""
+        check()
         placed = synthesizer.eval().requires_grad_(False).to(self.device)
         return EagerRenderer(placed, self.device, self.name, self.why)
 

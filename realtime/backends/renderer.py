@@ -8,7 +8,7 @@ all of it in `submit`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
@@ -130,11 +130,17 @@ class Backend(Protocol):
     device: torch.device
     why: str  # this one and no other, in a sentence
 
-    def prepare(self, synthesizer: Synthesizer) -> Renderer:
-        """Place the synthesizer on the device and be ready to render. May take seconds.
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> Renderer:
+        """Place the synthesizer on the device and be ready to render. May take minutes.
 
         A synthesizer that this backend cannot run is drawn by the eager one, which is logged and
         said in the renderer's `backend` and `why`.
+
+        Args:
+            check: Called between the stages, and every tenth of a second while another process is
+                waited for; what it raises ends the work, that process with it, and is raised.
         """
         ...
 

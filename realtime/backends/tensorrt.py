@@ -59,13 +59,16 @@ class TensorRt:
         self.device = device
         self.why = why
 
-    def prepare(self, synthesizer: Synthesizer) -> EagerRenderer:
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> EagerRenderer:
         """Builds the engine or finds it; minutes or seconds."""
         placed = synthesizer.eval().requires_grad_(False).to(self.device)
         try:
             codes = exported.example(placed, self.device)
         except NotImplementedError as error:
             return fall_back(placed, self.device, self.name, str(error))
+        check()
         try:
             program = export(placed, *codes)
             engine = Engines(cache_folder()).engine(program, exported.flat(codes), self.device)

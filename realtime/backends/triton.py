@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -68,12 +68,16 @@ class Triton:
         self._dtype = dtype
         self._batches = batches
 
-    def prepare(self, synthesizer: Synthesizer) -> Renderer:
+    def prepare(
+        self, synthesizer: Synthesizer, check: Callable[[], None] = lambda: None
+    ) -> Renderer:
+        """Packs, then compiles and loads the kernels by drawing once."""
         synthesizer.eval().requires_grad_(False)
         try:
             packed = pack(synthesizer, self.device, self._dtype)
         except CannotFuse as error:
             return fall_back(synthesizer, self.device, self.name, str(error))
+        check()
         try:
             with on(self.device):
                 prove(packed)

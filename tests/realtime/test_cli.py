@@ -320,6 +320,39 @@ def test_an_interrupt_ends_the_command_while_a_model_is_being_built(line, status
     assert "Traceback" not in err and "kept" not in err and not out.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for children")
+@pytest.mark.parametrize(
+    ("line", "status"), [("serve --port 0", 0), ("record --out {out} --seconds 5", 130)]
+)
+def test_an_interrupt_ends_the_command_while_kernels_are_compiled(line, status, tmp_path):
+    """On a machine that has compiled none before: by a child, which ends too."""
+    out = tmp_path / "a.mp4"
+    child = command(
+        *f"{line.format(out=out)} --device cpu --backend cpu".split(),
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+    )
+    try:
+        while "compiling kernels" not in (said := child.stderr.readline()):
+            assert said, child.poll()
+        begin = time.monotonic()
+        while not (compilers := children_of(child.pid)):
+            assert time.monotonic() - begin < PATIENCE_S
+        os.kill(child.pid, signal.SIGINT)
+        begin = time.monotonic()
+        _, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait(30)
+    assert child.returncode == status and time.monotonic() - begin < 20
+    assert "Traceback" not in err and "no kernels" not in err and not out.exists()
+    assert not [pid for pid in compilers if Path(f"/proc/{pid}").exists()]
+
+
+def children_of(pid):
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in lists for child in file.read_text().split()]
+
+
 def test_help_and_version_cost_no_torch():
     code = (
         "import sys; from realtime.__main__ import main\n"
