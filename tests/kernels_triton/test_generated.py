@@ -1,5 +1,6 @@
 """Generated kernels: where they are kept, and when they are written or compiled again."""
 
+import os
 import subprocess
 import sys
 import types
@@ -44,6 +45,57 @@ def test_a_folder_that_cannot_be_made_is_replaced_by_a_private_one(tmp_path, mon
     other = generated.cache_folder()
     assert tmp_path not in other.parents and other.stat().st_mode & 0o077 == 0
     other.rmdir()
+
+
+@pytest.mark.parametrize("open_one", ["kernels", "kernels/__pycache__", ".", ".."])
+def test_a_folder_on_the_way_that_others_can_write_is_not_used(folder, tmp_path, open_one):
+    assert generated.cache_folder() == folder
+    place = folder.parent / open_one
+    before = place.stat().st_mode
+    place.chmod(0o777)
+    try:
+        assert tmp_path not in generated.cache_folder().parents
+    finally:
+        place.chmod(before)
+    assert generated.cache_folder() == folder
+    if open_one in (".", ".."):
+        place.chmod(0o1777)  # as /tmp: others cannot rename what is not theirs
+        assert generated.cache_folder() == folder
+        place.chmod(before)
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert tmp_path not in generated.cache_folder().parents
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_a_temporary_folder_goes_with_the_process_that_made_it(tmp_path):
+    (tmp_path / "stylewire").write_text("in the way")
+    script = (
+        "import os, sys\n"
+        "from kernels_triton import generated\n"
+        f"print(generated.load('three', {SOURCE!r}).run(4))\n"
+        "folder = generated._folder()\n"
+        "child = os.fork()\n"
+        "if not child: sys.exit()\n"  # runs what was registered for the end, as its parent will
+        "os.waitpid(child, 0)\n"
+        "print(list(folder.glob('three_*.py')) != [], folder.parent)\n"
+    )
+    place = tmp_path / "temporary"
+    place.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "TMPDIR": str(place)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["7", "True", str(place)]
+    assert not list(place.iterdir())
 
 
 def test_source_and_machine_code_are_kept(folder):
