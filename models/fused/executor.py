@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Packed:
             return self.make(self, batch)
 
 
-class Executor:
+class Executor(abc.ABC):
     """Draws `batch` pictures from static buffers.
 
     `put` fills the buffers, `draw` and `draw_i420` read nothing else: on CUDA they may be captured
@@ -135,13 +136,13 @@ class Executor:
         self.draw(self._image)
         image_to_i420(self._image, out=out, broken=broken)
 
+    @abc.abstractmethod
     def draw(self, out: Tensor) -> None:
         """The pictures as RGB, nominally in [-1, 1].
 
         Args:
             out: [batch, R, R, 3] float32.
         """
-        raise NotImplementedError
 
     def _set_base(self, slot: int, w: Tensor) -> None:
         """What the identity gives the styles: once per identity, not per frame."""

@@ -194,6 +194,12 @@ def test_executors_of_one_network_share_weights_and_nothing_else() -> None:
     assert_same(out[0], plain(of, *a))
 
 
+def test_an_executor_that_cannot_draw_is_not_made() -> None:
+    packed = pack(synthesizer("stylegan2"), CPU, torch.float32)
+    with pytest.raises(TypeError, match="abstract method '?draw"):
+        Executor(packed, 1)  # type: ignore[abstract]
+
+
 def test_misshapen_codes_are_refused_by_name() -> None:
     executor = pack(synthesizer("stylegan2"), CPU, torch.float32).executor()
     identity, motion = codes(executor, 0)

@@ -52,31 +52,50 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
     assert float((found - expected).abs().max()) <= limit
 
 
+def noisy_layers(net: Any) -> list[Any]:
+    """StyleGAN2's, in the order in which noise is given to them."""
+    return [module for module in net.synthesis.modules() if hasattr(module, "noise_const")]
+
+
+def latents(net: Any, run: dict[str, Any], stored: dict[str, Tensor]) -> Tensor:
+    """[N, rows, w_dim] of the run, which may move the averages that the network keeps: they are
+    what the picture was drawn with.
+    """
+    emas, ws = bool(run.get("update_emas")), stored.get("ws_in")
+    if ws is None:
+        psi, cutoff = run.get("truncation_psi", 1), run.get("truncation_cutoff")
+        ws = net.mapping(stored["z"], stored.get("c"), psi, cutoff, update_emas=emas)
+    if emas:
+        net.synthesis(ws, update_emas=True)
+    return ws
+
+
 @pytest.mark.parametrize("way", ["auto", "reference"])
+@torch.no_grad()
 def test_image_generators(golden_run, way) -> None:
     run, stored = golden_run.case, golden_run.tensors(f"{golden_run.case['id']}/")
-    if run.get("noise_mode", "const") == "random" or run.get("update_emas"):
-        pytest.skip("drawn by training code, not by an executor")
     net = network(golden_run)
     if "transform" in stored:
         net.synthesis.input.transform.copy_(stored["transform"])
     if run.get("noise_mode") == "none":
-        for block in net.synthesis.blocks():
-            for layer in (getattr(block, "conv0", None), block.conv1):
-                if layer is not None:
-                    layer.noise_strength.zero_()
+        for layer in noisy_layers(net):
+            layer.noise_strength.zero_()
     synthesizer = WalkSynthesizer(net)
     if golden_run.path.stem in OTHER_ARCHITECTURES:
         with pytest.raises(CannotFuse, match="architecture"):
             synthesizer.pack(DEVICE, torch.float32)
         return
-    ws = stored.get("ws_in")
-    if ws is None:
-        psi, cutoff = run.get("truncation_psi", 1), run.get("truncation_cutoff")
-        ws = net.mapping(stored["z"], stored.get("c"), psi, cutoff)
+    ws = latents(net, run, stored)
+    # Noise that was drawn at random differs from sample to sample: each is a network of its own.
+    noises = [value for key, value in sorted(stored.items()) if key.startswith("noise/")]
+    assert bool(noises) == (run.get("noise_mode") == "random")
+    packed = None
     with implementation(way):
-        packed = synthesizer.pack(DEVICE, torch.float32)
-        for w, expected in zip(ws, stored["img"], strict=True):
+        for sample, (w, expected) in enumerate(zip(ws, stored["img"], strict=True)):
+            for layer, noise in zip(noisy_layers(net), noises, strict=True) if noises else ():
+                layer.noise_const.copy_(noise[sample, 0])
+            if packed is None or noises:
+                packed = synthesizer.pack(DEVICE, torch.float32)
             # The walk adds to every row: half of it here, so that both ways into a style are used.
             dw = 0.5 * w[0]
             found = drawn(packed, {"w": (w - dw)[None]}, {"dw": dw[None]})[0]
