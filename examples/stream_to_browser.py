@@ -28,7 +28,9 @@ def engine_of(config: RenderConfig) -> Engine:
 
 
 async def main(model: str, port: int, seconds: float) -> None:
-    config = ServerConfig(port=port, render=RenderConfig(model=resolve(model)))
+    backend = "eager" if model == "rings" else "auto"  # the plain forward: nothing fuses it
+    render = RenderConfig(model=resolve(model), backend=backend)
+    config = ServerConfig(port=port, render=render)
     with closing(bind(config.host, config.port)) as sock:  # a taken port is told before loading
         async with engine_of(config.render) as engine:
             await engine.load(config.render.model, config.stream.resolution)

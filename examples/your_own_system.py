@@ -21,7 +21,7 @@ from realtime.record import RecordConfig, record
 
 class Painter(Synthesizer):
     def forward(self, identity, motion):
-        x = torch.linspace(-1, 1, 256)
+        x = torch.linspace(-1, 1, 256, device=motion.tensors["phase"].device)
         radius = (x[:, None] ** 2 + x[None, :] ** 2).sqrt()
         wave = torch.sin(24 * radius - motion.tensors["phase"])
         return wave * identity.tensors["colour"]  # [1, 3, 256, 256] in [-1, 1]
@@ -46,8 +46,9 @@ class Rings:
 
 
 async def main(out: Path, seconds: float) -> None:
-    async with Engine(RenderConfig(model="rings"), load=lambda name: Rings(), names=[]) as engine:
-        done = await record(RecordConfig(out, seconds, render=engine.config), engine=engine)
+    config = RenderConfig(model="rings", backend="eager")  # the plain forward: nothing fuses it
+    async with Engine(config, load=lambda name: Rings(), names=[]) as engine:
+        done = await record(RecordConfig(out, seconds, render=config), engine=engine)
         print(f"{done.path}: {done.frames} frames")
 
 
@@ -55,5 +56,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("rings.mp4"))
     parser.add_argument("--seconds", type=float, default=3.0)
-    given = parser.parse_args()
-    asyncio.run(main(given.out, given.seconds))
+    asyncio.run(main(**vars(parser.parse_args())))

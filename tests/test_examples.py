@@ -1,6 +1,7 @@
 """Each example runs as a script, uninstalled, from elsewhere, and does what it says."""
 
 import http.client
+import importlib
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ FILMS = {  # a tiny real run of each
 
 
 def run(script, *arguments, cwd):
+    """What it prints; it has nothing to warn of."""
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         cwd=cwd,
@@ -26,7 +28,7 @@ def run(script, *arguments, cwd):
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
@@ -81,3 +83,14 @@ def test_example_serves_a_browser_and_ends_cleanly(arguments, interrupt, tmp_pat
         if server.poll() is None:
             server.kill()
             server.communicate()
+
+
+def test_a_system_of_ones_own_draws_where_its_codes_are(monkeypatch):
+    """On a GPU the codes are there: here the device without memory stands for it."""
+    monkeypatch.syspath_prepend(SERVER.parent)
+    system = importlib.import_module("your_own_system").Rings()
+    identity, motion = system.identity(seed=1), system.sample(0.5)
+    for code in (identity, motion):
+        code.tensors.update({name: value.to("meta") for name, value in code.tensors.items()})
+    image = system.synthesizer(identity, motion)
+    assert (image.device.type, tuple(image.shape)) == ("meta", (1, 3, 256, 256))
