@@ -3,6 +3,7 @@
     python bench/resources.py                        compile all, print the table, check budgets
     python bench/resources.py --check                ... and compare with the recorded figures
     python bench/resources.py --only torgb --record  store the figures of these as the new record
+    python bench/resources.py --only styles          an op's folder, or part of a variant's name
 
 Every variant that a kernel names is compiled for each of its architectures by Triton's own compiler
 and assembler, in several processes. A fault is: spilled registers, more registers or shared memory
@@ -18,6 +19,7 @@ Exit status 1: there is a fault.
 from __future__ import annotations
 
 import argparse
+import difflib
 import functools
 import json
 import multiprocessing
@@ -58,6 +60,11 @@ class Task:
     module: str
     name: str
     capability: int
+
+    @property
+    def op(self) -> str:
+        """The folder of its module, such as "styles" or "bias_act.fused"; "" outside of ours."""
+        return self.module.removeprefix(f"{aot.PACKAGE.name}.").rpartition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,11 @@ def orphans(records: Records, tasks: Sequence[Task]) -> list[str]:
 
 
 def tasks(only: str, capabilities: Sequence[int]) -> tuple[list[Task], list[str]]:
-    """What to compile, for all architectures if none is named; and faults of modules."""
+    """What to compile, for all architectures if none is named; and faults of modules.
+
+    Args:
+        only: Part of the variant's name or of its op; "" is in all of them.
+    """
     found: dict[tuple[str, int], Task] = {}
     wrong = []
     for module in aot.modules():
@@ -147,8 +158,23 @@ def tasks(only: str, capabilities: Sequence[int]) -> tuple[list[Task], list[str]
                 other = found.setdefault((variant.name, capability), task)
                 if other is not task:
                     wrong.append(f"{module} and {other.module} both name {variant.name!r}")
-    chosen = [task for task in found.values() if only in task.name]
+    chosen = [task for task in found.values() if only in task.name or only in task.op]
     return [t for t in chosen if not capabilities or t.capability in capabilities], wrong
+
+
+def nothing(only: str, capabilities: Sequence[int]) -> str:
+    """The fault of a choice that holds no task: what there is instead."""
+    every = tasks("", [])[0]
+    if kept := tasks(only, [])[0]:
+        there = sorted({task.capability for task in kept})
+        return f"nothing to compile for {list(capabilities)}: architectures are {there}"
+    ops = sorted({task.op for task in every} - {""})
+    near = difflib.get_close_matches(only, {*ops, *(task.name for task in every)})
+    meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
+    return (
+        f"nothing to compile: no op and no variant has {only!r} in its name{meant} "
+        f"The ops are {', '.join(ops)}."
+    )
 
 
 def run(task: Task) -> Outcome:
@@ -219,7 +245,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="variants whose name contains this")
+    parser.add_argument(
+        "--only", default="", help="variants with this in their name, or in their op's"
+    )
     parser.add_argument("--cc", default="", help="only these architectures, such as 80,90")
     parser.add_argument("--jobs", type=int, default=harness.usable_cores(), help="processes")
     parser.add_argument("--record", action="store_true", help="store the figures of sound kernels")
@@ -250,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = [fault for outcome in made for fault in outcome.faults]
     wrong += failed
     if not todo:
-        wrong.append(f"nothing to compile: no variant matches {chosen.only!r}")
+        wrong.append(nothing(chosen.only, chosen.cc))
     if chosen.check:
         wrong += compared(found, records, triton, orphans(records, todo) if everything else [])
     if chosen.record:
