@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import resampled
 from bench.fidelity import BYTE_GATES, GATES, POISON, Truth, byte_psnr, gate, placed, psnr
 from bench.graphs import Capture, captured
 from kernels_triton import implementation
@@ -45,7 +46,8 @@ class Subject:
         precision: What activations are stored in: "fp32", "bf16", "fp16"; "" is the model's own.
         frames: By sent size: a function that draws the next frame.
         psnr: dB of the float picture against the definition; None where there is none to compare.
-        i420_psnr: dB of the bytes; None likewise.
+        i420_psnr: dB of the bytes at the network's own size; None likewise.
+        sent_psnr: By sent size: dB of the bytes there.
     """
 
     backend: str
@@ -53,7 +55,7 @@ class Subject:
     frames: dict[int, Callable[[], object]]
     psnr: float | None = None
     i420_psnr: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    sent_psnr: dict[int, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -100,22 +102,34 @@ def subject(way: str, system: Any, truth: Truth, device: str, sizes: list[int]) 
     checked: float | None = None
     if name in PACKED:
         checked = checked_picture(way, system, truth, backend.device, dtype)
-    at = system.resolution
-    out = np.full((at * 3 // 2, at), POISON, np.uint8)
-    levels = []
-    for motion, exact in zip(truth.motions, truth.i420, strict=True):
-        out.fill(POISON)
-        renderer.render(truth.identity, motion, out)
-        levels.append(byte_psnr(out, exact))
     # The plain forward on CUDA computes some layers in half precision, as published.
     allowed = torch.float16 if backend.device.type == "cuda" else dtype
+    own = gate(f"{way}, I420", _levels(renderer, truth, system.resolution), allowed, BYTE_GATES)
+    sent = {}
+    for size in sizes:
+        renderer.warm(size)
+        levels = _levels(renderer, truth, size)
+        sent[size] = gate(f"{way}, I420 at {size}", levels, allowed, BYTE_GATES)
     return Subject(
         backend.name,
         precision if name in PACKED else "",
         {size: _frames(renderer, system, size) for size in sizes},
         checked,
-        gate(f"{way}, I420", levels, allowed, BYTE_GATES),
+        own,
+        sent,
     )
+
+
+def _levels(renderer: Any, truth: Truth, size: int) -> list[float]:
+    """dB of the I420 that a renderer sends at this size, into poisoned memory; of each moment."""
+    out = np.empty((size * 3 // 2, size), np.uint8)
+    found = []
+    for motion, image, own in zip(truth.motions, truth.images, truth.i420, strict=True):
+        out.fill(POISON)
+        renderer.render(truth.identity, motion, out)
+        exact = [own] if size == image.shape[0] else resampled.i420(image, size)
+        found.append(max(byte_psnr(out, one) for one in exact))
+    return found
 
 
 def checked_picture(
@@ -137,7 +151,6 @@ def checked_picture(
 
 
 def _frames(renderer: Any, system: Any, size: int) -> Callable[[], object]:
-    renderer.warm(size)
     identity, source = system.identity(seed=0, psi=0.7), system.motion(seed=0)
     out = np.empty((size * 3 // 2, size), np.uint8)
     moments = itertools.count()

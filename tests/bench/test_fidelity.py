@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from bench import fidelity, launches, subjects, systems
+from bench import fidelity, launches, resampled, subjects, systems
 from bench.fidelity import Truth, Unfaithful
 from kernels_triton.choice import reference_wanted
 
@@ -68,6 +69,42 @@ def test_a_subject_is_checked_in_floats_and_in_bytes(system, truth: Truth) -> No
     assert eager.psnr is None and eager.i420_psnr is not None and eager.i420_psnr >= 60
     assert set(eager.frames) == {128, 64} and eager.name == "eager"
     eager.frames[64]()
+
+
+@pytest.mark.parametrize("size", [64, 96, 128, 100, 256])
+def test_every_sent_size_is_checked(system, truth: Truth, size: int) -> None:
+    drawn = subjects.subject("cpu:fp32", system, truth, "cpu", [size])
+    assert set(drawn.sent_psnr) == {size} and drawn.sent_psnr[size] >= 60
+
+
+def test_a_wrong_picture_at_a_sent_size_is_refused(
+    system, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other pixel: right at its own size, full of aliases at half of it."""
+    import cv2
+
+    resize = cv2.resize
+
+    def nearest(image: np.ndarray, size: tuple[int, int], **more: Any) -> np.ndarray:
+        return resize(image, size, **{**more, "interpolation": cv2.INTER_NEAREST})
+
+    monkeypatch.setattr(cv2, "resize", nearest)
+    with pytest.raises(Unfaithful, match="cpu:fp32, I420 at 64: .* float32 must reach 60"):
+        subjects.subject("cpu:fp32", system, truth, "cpu", [128, 64])
+
+
+def test_resampling_keeps_a_plane_and_takes_the_mean_of_areas() -> None:
+    ramp = torch.arange(12.0)[:, None, None].expand(12, 12, 3)
+    (half,) = resampled.pictures(ramp, 6)
+    assert torch.allclose(half[:, 0, 0], torch.arange(0.5, 12, 2).double())
+    mean, cubic = resampled.pictures(ramp, 8)
+    expected = torch.tensor([1 / 3, 5 / 3], dtype=torch.float64)  # (0 + 1/2) / 1.5, (1/2 + 2) / 1.5
+    assert torch.allclose(mean[:2, 3, 1], expected)
+    assert torch.allclose(mean[2:6], cubic[2:6], atol=0.1)
+    for size in (5, 8, 12, 30):
+        for found in resampled.pictures(torch.full((12, 12, 3), 0.3), size):
+            assert found.shape == (size, size, 3)
+            assert torch.allclose(found, torch.full_like(found, 0.3), atol=1e-6)
 
 
 def test_a_packed_subject_says_its_precision_and_may_err_by_it(system, truth: Truth) -> None:

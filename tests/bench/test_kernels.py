@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from bench import fused_cases, fused_input_cases, harness, kernels
+from bench import (
+    fused_cases,
+    fused_input_cases,
+    harness,
+    kernel_cases,
+    kernel_checks,
+    kernel_rows,
+    kernels,
+)
 from bench.ceilings import Ceilings
 from bench.fused_cases import FusedCase, Maker, Trial
 from bench.work import Part
@@ -19,13 +29,13 @@ from kernels_triton.choice import reference_wanted
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def case(wrong: float = 0.0, absolute: float | None = None) -> kernels.Case:
+def case(wrong: float = 0.0, absolute: float | None = None) -> kernel_cases.Case:
     """x + 1, which everything but the reference misses by `wrong`."""
 
     def call(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if reference_wanted() else x + 1 + wrong
 
-    return kernels.Case(
+    return kernel_cases.Case(
         "add", "tiny", lambda g: {"x": torch.randn(64, generator=g)}, call, absolute=absolute
     )
 
@@ -43,7 +53,7 @@ PLANAR = {  # the ops on planar tensors, whose definition is what they are compa
 def fused_ops() -> set[str]:
     """Public functions of kernels_triton that ask which way a fused op takes."""
     found = set()
-    for path in (ROOT / "kernels_triton").glob("*/*.py"):
+    for path in (ROOT / "kernels_triton").rglob("*.py"):
         if path.stem not in ("op", "fused", "packed"):
             continue
         for node in ast.parse(path.read_text()).body:
@@ -90,12 +100,12 @@ def test_no_op_is_measured_against_itself(definitions: list[str]) -> None:
     seen = set()
     for chosen in kernels.cases("cpu"):
         inputs = chosen.inputs(torch.Generator().manual_seed(1))
-        kernels.prepared(chosen, "reference", kernels.copied(chosen, inputs))()
+        kernel_checks.prepared(chosen, "reference", kernel_checks.copied(chosen, inputs))()
         assert definitions, chosen.label
         seen |= set(definitions)
         for name in chosen.names[1:]:
             definitions.clear()
-            kernels.prepared(chosen, name, kernels.copied(chosen, inputs))()
+            kernel_checks.prepared(chosen, name, kernel_checks.copied(chosen, inputs))()
             assert definitions == [], (chosen.op, chosen.label, name)
     assert seen == {
         "bias_act",
@@ -120,13 +130,13 @@ def test_filtered_lrelu_is_measured_in_one_pass_beside_torch(
         assert chosen.names == ("reference", "torch", "one pass")
         inputs = chosen.inputs(torch.Generator().manual_seed(1))
         for name, expected in (("reference", 0), ("torch", 0), ("one pass", 1)):
-            call = kernels.prepared(chosen, name, inputs)
+            call = kernel_checks.prepared(chosen, name, inputs)
             runs.clear()
             call()
             assert len(runs) == expected, name
     monkeypatch.setattr(simd_cpu, "supports", lambda *a: False)
     with pytest.raises(kernels.Wrong, match="one-pass kernel"):
-        kernels.prepared(chosen, "one pass", inputs)
+        kernel_checks.prepared(chosen, "one pass", inputs)
 
 
 def test_an_op_in_place_gets_a_fresh_scratch_copy_each_time() -> None:
@@ -137,8 +147,8 @@ def test_an_op_in_place_gets_a_fresh_scratch_copy_each_time() -> None:
         seen.append(torch.equal(x.float(), given))
         return x + 1 if reference_wanted() else x.add_(1)
 
-    inplace = kernels.Case("add", "in place", lambda g: {"x": given}, call, overwrites="x")
-    first, second = kernels.measure_case(inplace, "cpu", 0.01)
+    inplace = kernel_cases.Case("add", "in place", lambda g: {"x": given}, call, overwrites="x")
+    first, second = kernel_rows.measure_case(inplace, "cpu", 0.01)
     assert second["count"] >= harness.MIN_SAMPLES and all(seen)
     assert torch.equal(given, torch.randn(64, generator=torch.Generator().manual_seed(0)))
 
@@ -148,21 +158,21 @@ def test_registered_implementations_agree_with_their_reference(index: int) -> No
     chosen = kernels.cases("cpu")[index]
     inputs = chosen.inputs(torch.Generator().manual_seed(1))
     for name in chosen.names[1:]:
-        error, allowed = kernels.errors(chosen, name, inputs)
+        error, allowed = kernel_checks.errors(chosen, name, inputs)
         assert error <= allowed
 
 
 def test_a_wrong_implementation_is_not_timed() -> None:
     with pytest.raises(kernels.Wrong, match=r"add \(tiny\), auto: error .* not timed"):
-        kernels.measure_case(case(wrong=1e-3), "cpu", 0.01)
+        kernel_rows.measure_case(case(wrong=1e-3), "cpu", 0.01)
     with pytest.raises(kernels.Wrong):
-        kernels.measure_case(case(wrong=float("nan")), "cpu", 0.01)
+        kernel_rows.measure_case(case(wrong=float("nan")), "cpu", 0.01)
     with pytest.raises(kernels.Wrong):
-        kernels.measure_case(case(wrong=1.5, absolute=1.0), "cpu", 0.01)
+        kernel_rows.measure_case(case(wrong=1.5, absolute=1.0), "cpu", 0.01)
 
 
 def test_rows_hold_the_reference_first_and_ratios_to_it() -> None:
-    rows = kernels.measure_case(case(), "cpu", 0.02)
+    rows = kernel_rows.measure_case(case(), "cpu", 0.02)
     assert [r["implementation"] for r in rows] == ["reference", "auto"]
     assert rows[0]["speedup"] == 1.0 and rows[0]["error_unit"] == "relative"
     assert all(r["count"] >= harness.MIN_SAMPLES and r["gb_per_s"] > 0 for r in rows)
@@ -170,7 +180,7 @@ def test_rows_hold_the_reference_first_and_ratios_to_it() -> None:
 
 
 def test_an_error_is_told_with_its_unit() -> None:
-    row, _ = kernels.measure_case(case(absolute=1.0), "cpu", 0.01)
+    row, _ = kernel_rows.measure_case(case(absolute=1.0), "cpu", 0.01)
     assert row["error_unit"] == "levels"
     rows = [{**row, "error": 1.0}, {**row, "error": 1.5e-7, "error_unit": "relative"}]
     first, second = kernels.table(rows).splitlines()[-2:]
@@ -179,11 +189,11 @@ def test_an_error_is_told_with_its_unit() -> None:
 
 def test_bytes_are_inputs_once_and_output_once() -> None:
     x = torch.zeros(10)
-    assert kernels.moved_bytes({"x": x, "y": x.double()}, x.to(torch.uint8)) == 40 + 80 + 10
+    assert kernel_rows.moved_bytes({"x": x, "y": x.double()}, x.to(torch.uint8)) == 40 + 80 + 10
 
 
 def test_the_wish_for_the_reference_ends_with_the_call() -> None:
-    kernels.prepared(case(), "reference", {"x": torch.zeros(1)})()
+    kernel_checks.prepared(case(), "reference", {"x": torch.zeros(1)})()
     assert not reference_wanted()
     with implementation("reference"):
         assert reference_wanted()
@@ -215,8 +225,8 @@ LIMITS = Ceilings(
 
 
 def test_fused_ops_are_measured_in_each_storage_type_beside_the_official_order() -> None:
-    rows = kernels.measure_fused(fused_case(), "cpu", 0.02)
-    kernels.judge(rows, LIMITS)
+    rows = kernel_rows.measure_fused(fused_case(), "cpu", 0.02)
+    kernel_rows.judge(rows, LIMITS)
     assert [r["implementation"] for r in rows] == [
         "official order",
         "fused float32",
@@ -234,7 +244,39 @@ def test_fused_ops_are_measured_in_each_storage_type_beside_the_official_order()
 @pytest.mark.parametrize("fault", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"unwritten": True}])
 def test_a_fused_op_that_is_wrong_or_leaves_a_number_unwritten_is_not_timed(fault: dict) -> None:
     with pytest.raises(kernels.Wrong, match=r"fused_add \(16x16\), float32: error .* not timed"):
-        kernels.measure_fused(fused_case(**fault), "cpu", 0.01)
+        kernel_rows.measure_fused(fused_case(**fault), "cpu", 0.01)
+
+
+def test_a_definition_that_leaves_out_too_much_is_not_timed() -> None:
+    """A radial filter as one separable one: the kernel agrees with that, and both are wrong."""
+    radial = fused_cases.filtered_lrelu_case(2, 16, 20, radial=True)
+    trial = radial.make(Maker("cpu", torch.float32, torch.Generator().manual_seed(1)))
+    assert trial.meant is not None
+    exact, meant = trial.exact(), trial.meant()
+    assert (exact - meant).abs().max() <= 1e-9 * meant.abs().max()
+    kernel_checks.fused_error(trial, "radial")
+    off = dataclasses.replace(trial, meant=lambda: meant * (1 + 1e-5))
+    with pytest.raises(kernels.Wrong, match="radial: its definition is 1.00e-05 from what it stan"):
+        kernel_checks.fused_error(off, "radial")
+
+
+def test_fewer_terms_than_the_tolerance_asks_for_are_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kernels_triton.filtered_lrelu import Resampling
+
+    whole = Resampling.of
+
+    def shortened(*given: Any, **settings: Any) -> Resampling:
+        how = whole(*given, **settings)
+        return dataclasses.replace(how, down_terms=how.down_terms[:-1])
+
+    monkeypatch.setattr(Resampling, "of", shortened)
+    case = fused_cases.filtered_lrelu_case(2, 16, 20, radial=True)
+    for dtype in (torch.float32, torch.bfloat16):
+        trial = case.make(Maker("cpu", dtype, torch.Generator().manual_seed(1)))
+        with pytest.raises(kernels.Wrong, match="its definition is"):
+            kernel_checks.fused_error(trial, "radial")
 
 
 SMALL = [  # every maker of the registry, at sizes that a test has time for
@@ -262,7 +304,7 @@ def test_every_registered_maker_is_tested() -> None:
 @pytest.mark.parametrize(("chosen", "kind"), STORED, ids=lambda v: getattr(v, "op", v))
 def test_fused_ops_agree_with_their_definition(chosen: FusedCase, kind: str) -> None:
     trial = chosen.make(Maker("cpu", getattr(torch, kind), torch.Generator().manual_seed(1)))
-    error, allowed = kernels.fused_error(trial, chosen.label)
+    error, allowed = kernel_checks.fused_error(trial, chosen.label)
     assert error <= allowed
 
 
@@ -281,7 +323,7 @@ def test_the_official_order_computes_what_the_fused_op_does(chosen: FusedCase) -
 
 
 def test_goals_ask_for_speed_and_for_exactness() -> None:
-    rows = kernels.measure_fused(fused_case(), "cpu", 0.01)
+    rows = kernel_rows.measure_fused(fused_case(), "cpu", 0.01)
     asked = kernels.goals(rows, [fused_case()])
     assert [g.what for g in asked] == [
         "times the official order's speed",

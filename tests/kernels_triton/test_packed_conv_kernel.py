@@ -204,8 +204,7 @@ def test_small_maps_get_small_tiles_and_few_channels_narrow_ones():
         tiles(36, (16, 16), dtype=torch.float32, precision=precision)
 
 
-@pytest.mark.skipif(DEVICE == "cuda", reason="there it measures")
-def test_without_a_gpu_nothing_is_tuned(monkeypatch):
+def test_on_a_cpu_nothing_is_tuned(monkeypatch):
     monkeypatch.setattr(choices, "_measured", {})
     conv = PackedConv.of(torch.randn(16, 16, 3, 3), 1, torch.float16)
     assert tune(conv, 1, 8, 8) is None
