@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,20 @@ def test_measure_takes_the_least_samples_however_slow_and_never_more_than_the_mo
 
     assert len(harness.measure(slow, seconds=1, warmup_s=0, least=4, clock=clock)) == 4
     assert len(harness.measure(lambda: None, seconds=1, warmup_s=0, most=7, clock=clock)) == 7
+
+
+def test_threads_sleep_here_as_they_do_in_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from realtime.__main__ import let_threads_sleep
+
+    def set_by(begin: Callable[[], None], environment: dict[str, str]) -> dict[str, str]:
+        monkeypatch.setattr(os, "environ", environment)
+        begin()
+        monkeypatch.undo()
+        return environment
+
+    server, here = set_by(let_threads_sleep, {}), set_by(harness.before_torch, {})
+    assert server and server.items() <= here.items()
+    assert set_by(harness.before_torch, {"OMP_WAIT_POLICY": "x"})["OMP_WAIT_POLICY"] == "x"
 
 
 def test_collector_is_off_inside_and_as_before_after() -> None:
