@@ -7,7 +7,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,11 +17,27 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from models.convert_file import Converted, ProcessLimits, cached, convert_file
 from models.errors import BadCheckpoint, ModelError
 
+if TYPE_CHECKING:  # torch, only where it is needed
+    from models.sample import Paint
+
 REFUSED = 65  # EX_DATAERR: the file is not one we take
 FAILED = 1  # a wrong model name, a value out of range, a conversion that broke
 
 
-def parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Painter:
+    """How somebody outside of this layer draws a sample.
+
+    Args:
+        flags: Adds those that it is chosen by.
+        chosen: What they choose; None for the plain forward. May raise errors of its own.
+    """
+
+    flags: Callable[[argparse.ArgumentParser], None]
+    chosen: Callable[[argparse.Namespace], Paint | None]
+
+
+def parser(painter: Painter | None = None) -> argparse.ArgumentParser:
     """The command line of both commands."""
     top = argparse.ArgumentParser(prog="stylewire", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="convert | sample")
@@ -47,15 +65,20 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--psi", type=float, default=0.7, help="truncation; 1 is none (0.7)")
     sample.add_argument("--motion-seed", type=int, default=0, help="how they move (default 0)")
     sample.add_argument("--resolution", type=int, help="side of the picture, default the model's")
+    if painter is not None:
+        painter.flags(sample)
     return top
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, painter: Painter | None = None) -> int:
     """Runs one command and gives its exit status: 0, 65 for a refused file, 1 for the rest."""
-    given = parser().parse_args(argv)
+    given = parser(painter).parse_args(argv)
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        (_convert if given.command == "convert" else _sample)(given, console)
+        if given.command == "convert":
+            _convert(given, console)
+        else:
+            _sample(given, console, painter)
     except BadCheckpoint as error:
         console.print(f"refused: {error}", markup=False)
         return REFUSED
@@ -120,15 +143,16 @@ def _is_foreign_file(model: str) -> bool:
     return model not in ("default", *names())
 
 
-def _sample(given: argparse.Namespace, console: Console) -> None:
+def _sample(given: argparse.Namespace, console: Console, painter: Painter | None) -> None:
     if given.resolution is not None and not 8 <= given.resolution <= 4096:
         raise ModelError(f"resolution is {given.resolution}; 8 to 4096 pixels can be drawn")
+    paint = painter and painter.chosen(given)
     model: str | None = given.model
     with _bar(console, model or "sample") as report:
         if model is not None and _is_foreign_file(model):
             model = str(cached(model, say=console.print, report=report))
         report("drawing", 0.5)
-        from models.sample import draw  # torch, only where it is needed
+        from models.sample import draw, plain  # torch, only where it is needed
 
         shown = draw(
             model,
@@ -138,6 +162,7 @@ def _sample(given: argparse.Namespace, console: Console) -> None:
             given.psi,
             given.resolution,
             given.motion_seed,
+            paint or plain,
         )
     print(f"written  {given.out} ({shown})")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,8 +12,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.contracts import Identity, MotionCode, System
 from models.errors import BadConfig, ModelError
 from models.registry import load_model, names
+
+# The picture of a model as uint8 [S, S, 3] RGB; the last argument is S, or None for the model's.
+Paint = Callable[[System, Identity, MotionCode, int | None], np.ndarray]
+
+
+def plain(
+    system: System, identity: Identity, motion: MotionCode, resolution: int | None
+) -> np.ndarray:
+    """By the plain forward on the CPU. See `Paint`."""
+    picture = system.synthesizer(identity, motion)
+    if resolution is not None and resolution != system.resolution:
+        picture = F.interpolate(picture, (resolution, resolution), mode="bicubic", antialias=True)
+    # Truncated, not rounded: the published tools make their pictures so.
+    rgb = (picture[0] * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.repeat(rgb, 3, axis=2) if rgb.shape[2] == 1 else rgb
 
 
 def draw(
@@ -23,6 +40,7 @@ def draw(
     psi: float,
     resolution: int | None = None,
     motion_seed: int = 0,
+    paint: Paint = plain,
 ) -> str:
     """Writes the frame of identity `seed` at time `t` and gives a word on what is shown.
 
@@ -34,6 +52,7 @@ def draw(
         psi: Truncation.
         resolution: Side of the picture, pixels; None is the model's.
         motion_seed: Of the motion; streams and recordings have 0.
+        paint: Draws it.
     Raises:
         ModelError: The model cannot be loaded or the picture not be written.
         BadConfig: `t` or `psi` is not a finite number.
@@ -45,15 +64,7 @@ def draw(
     system = load_model(names()[0] if model is None else model)
     with torch.inference_mode():
         code = system.motion(seed=motion_seed, who=seed).sample(t)
-        picture = system.synthesizer(system.identity(seed=seed, psi=psi), code)
-        if resolution is not None and resolution != system.resolution:
-            picture = F.interpolate(
-                picture, (resolution, resolution), mode="bicubic", antialias=True
-            )
-    # Truncated, not rounded: the published tools make their pictures so.
-    rgb = (picture[0] * 127.5 + 128).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    if rgb.shape[2] == 1:
-        rgb = np.repeat(rgb, 3, axis=2)
+        rgb = paint(system, system.identity(seed=seed, psi=psi), code, resolution)
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
     if not done:
         raise ModelError(f"the picture of {system.name} cannot be encoded")

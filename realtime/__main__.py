@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -37,7 +38,11 @@ from realtime.config import (
 from realtime.errors import RealtimeError
 from realtime.loader import busy_after_grace
 
+if TYPE_CHECKING:  # torch, only where it is needed
+    from models.sample import Paint
+
 USAGE, BAD_DATA, UNAVAILABLE, BAD_CONFIG, INTERRUPTED = 2, 65, 69, 78, 130
+AUTO = "auto"
 OF_MODELS = {  # handed on as they are; `python -m models` takes them too
     "convert": "turn a published .pkl into a checkpoint, running nothing of it",
     "sample": "draw one frame into a PNG",
@@ -76,10 +81,12 @@ def _imported() -> None:
 
 def _run(arguments: list[str]) -> int:
     if arguments and arguments[0] in OF_MODELS:
+        from models.__main__ import Painter
         from models.__main__ import main as models_main
 
         _imported()
-        return _guarded(lambda: models_main(arguments))
+        painter = Painter(_sample_flags, _sample_painter)
+        return _guarded(lambda: models_main(arguments, painter))
     given = parser().parse_args(arguments)
     logging.basicConfig(
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(given.verbose, 2)],
@@ -168,6 +175,23 @@ def _doctor_flags(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(run=_doctor)
 
 
+def _sample_flags(sub: argparse.ArgumentParser) -> None:
+    sub.epilog = (
+        "Without --backend, --device and --precision it is drawn by the plain forward on the CPU, "
+        "as the published tools do; with any of them as a stream is."
+    )
+    _backend_flags(sub, None)
+
+
+def _sample_painter(given: argparse.Namespace) -> Paint | None:
+    if not (given.backend or given.device or given.precision):
+        return None
+    from realtime.sample import painter
+
+    say = lambda text: _stderr().print(text, markup=False)  # noqa: E731
+    return painter(given.backend or AUTO, given.device or AUTO, given.precision or AUTO, say)
+
+
 def _stream_flags(sub: argparse.ArgumentParser, fps: float, side: int, bitrate: int) -> None:
     sub.add_argument("--fps", type=float, default=fps, help=f"frames per second ({fps:g})")
     sub.add_argument(
@@ -183,20 +207,24 @@ def _render_flags(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--model", default=render.model, help="a shipped model, a checkpoint, or a published .pkl"
     )
+    _backend_flags(sub, AUTO)
+    sub.add_argument("--threads", type=int, default=0, help="for drawing; 0 leaves one core free")
+    sub.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: all")
+
+
+def _backend_flags(sub: argparse.ArgumentParser, default: str | None) -> None:
     sub.add_argument(
         "--backend",
-        default=render.backend,
+        default=default,
         help="auto, cuda-graph, triton, compile, tensorrt, eager or cpu (auto)",
     )
-    sub.add_argument("--device", default=render.device, help="auto, cpu, cuda:0 (auto)")
+    sub.add_argument("--device", default=default, help="auto, cpu, cuda:0 (auto)")
     sub.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default=render.precision,
+        default=default,
         help="of stored activations; auto: fp16 on CUDA, bf16 on a CPU made for it, else fp32",
     )
-    sub.add_argument("--threads", type=int, default=0, help="for drawing; 0 leaves one core free")
-    sub.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice: all")
 
 
 def _bitrate(text: str) -> int:

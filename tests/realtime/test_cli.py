@@ -12,6 +12,8 @@ import webbrowser
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 import models.__main__
@@ -189,10 +191,41 @@ def test_every_kind_of_error_has_its_status(error, status, monkeypatch, capsys):
 
 def test_convert_and_sample_are_handed_on(monkeypatch):
     given = []
-    monkeypatch.setattr(models.__main__, "main", lambda argv: given.append(list(argv)) or 7)
+    monkeypatch.setattr(models.__main__, "main", lambda argv, _: given.append(list(argv)) or 7)
     assert cli.main(["convert", "a.pkl", "--out", "b"]) == 7
     assert cli.main(["sample", "--help"]) == 7
     assert given == [["convert", "a.pkl", "--out", "b"], ["sample", "--help"]]
+
+
+@pytest.mark.parametrize("flags", ["--backend cpu --precision fp32", "--backend eager"])
+def test_a_sample_is_drawn_by_the_backend_asked_for(flags, tmp_path, capsys):
+    line = "sample --model ember --seed 3 --t 1.5"
+    assert cli.main([*line.split(), "--out", str(tmp_path / "plain.png")]) == 0
+    assert "drawn by" not in capsys.readouterr().err
+    for size, added in ((256, []), (128, ["--resolution", "128"])):
+        out = tmp_path / f"{size}.png"
+        assert cli.main([*line.split(), "--out", str(out), *flags.split(), *added]) == 0
+        assert f"drawn by {flags.split()[1]}: " in capsys.readouterr().err
+        assert cv2.imread(str(out)).shape == (size, size, 3)
+    plain, found = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("plain", "256"))
+    assert np.abs(plain.astype(int) - found).max() <= 2 and plain.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--backend tensorrt --device cpu", "tensorrt"),
+        ("--backend magic", "magic"),
+        ("--precision fp16 --device cpu", "fp16"),
+        ("--device moon", "moon"),
+    ],
+)
+def test_a_backend_that_cannot_draw_a_sample_is_one_sentence(flags, says, tmp_path, capsys):
+    out = tmp_path / "a.png"
+    assert cli.main(["sample", "--model", "ember", "--out", str(out), *flags.split()]) == 69
+    err = capsys.readouterr().err
+    assert err.startswith("stylewire: ") and says in err and err.count("\n") == 1
+    assert not out.exists()
 
 
 def test_a_foreign_file_is_converted_and_its_checkpoint_served(served, tmp_path, monkeypatch):
