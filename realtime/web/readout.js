@@ -72,13 +72,11 @@ export class Readout {
     if (!document.hidden) this.plot.draw(tracker.samples, nowMs, tracker.unsupported ? `Latency is ${UNMEASURED}.` : 'Latency of each frame appears here.');
   }
 
-  /** Which backend draws, and why that one: one line, all of it where the pointer rests. */
+  /** Which backend draws, and why that one. */
   drawnBy(stats) {
     const element = this.byId('backend');
     const text = stats?.backend ? `${stats.backend}: ${stats.backend_why || 'no reason given'}` : '–';
-    if (element.textContent === text) return;
-    element.textContent = text;
-    element.parentElement.title = stats?.backend ? text : '';
+    if (element.textContent !== text) element.textContent = text;
   }
 
   figure(id, value, unit = '', words = false) {
