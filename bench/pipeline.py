@@ -3,9 +3,9 @@
     python bench/pipeline.py                     VP8 and H.264 at 256, 512 and 1024; a minute
     python bench/pipeline.py --goals --json out.json
 
-The path is the server's own: a frame slot drawn in the render thread, the frame loop, WebRtcSink,
-its encoder thread, payloads cut once, the viewer's track, aiortc's sender, SRTP, UDP to a real peer
-in another process, which decrypts and counts. Begun when the I420 is complete (the stamp
+The path is the server's own: a frame slot drawn in the render thread, WebRtcSink, its encoder
+thread, payloads cut once, the viewer's wire, SRTP, UDP to a real peer in another process, which
+decrypts and counts. Begun when the I420 is complete (the stamp
 "rendered"), ended when the sendto of the picture's last packet has returned; both on
 time.monotonic_ns(). The time inside the codec's own encode call is measured and taken off; waking
 the threads, cutting payloads, encryption and the socket stay in. Frames are due on a fixed schedule
@@ -21,7 +21,7 @@ import asyncio
 import os
 import sys
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,22 +37,22 @@ WARM_UP = 60  # frames: the encoder opens, the history of packets fills
 GOAL_SIZE, GOAL_P50_MS, GOAL_P99_MS = 512, 0.5, 1.0
 NOTE = (
     "From the complete I420 picture in its slot to the return of sendto for its last packet, the "
-    "codec's own call taken off: hand-over to the encoder thread, payloads, the viewer's track, "
-    "aiortc's sender, SRTP, UDP to a peer in another process on this machine."
+    "codec's own call taken off: hand-over to the encoder thread, payloads, the viewer's wire, "
+    "SRTP, UDP to a peer in another process on this machine. It looks for packets every 2 ms and so "
+    "is not woken by the call that sends."
 )
 
 
-STAGES = ("whole", "handed", "encoder", "published", "codec_call")
+STAGES = ("whole", "handed", "encoder", "sent", "codec_call")
 
 
-def frame_times(coded: Any, wire_ns: int) -> dict[str, float]:
-    """Milliseconds of one picture's stages; without the codec's own call."""
-    at = coded.stamps
+def frame_times(at: Mapping[str, int]) -> dict[str, float]:
+    """Milliseconds of one picture's stages, by its stamps; without the codec's own call."""
     marks = {
-        "handed": at["taken"] - at["rendered"],  # through the loop to the encoder thread
+        "handed": at["taken"] - at["rendered"],  # from the render thread to the encoder's
         "encoder": at["encoded"] - at["taken"] - at["codec"],  # around the codec, and payloads
-        "published": wire_ns - at["encoded"],  # back to the loop, and all packets out
-        "whole": wire_ns - at["rendered"] - at["codec"],
+        "sent": at["sent"] - at["encoded"],  # all packets encrypted and out
+        "whole": at["sent"] - at["rendered"] - at["codec"],
         "codec_call": at["codec"],
     }
     return {name: ns / 1e6 for name, ns in marks.items()}
@@ -65,27 +65,23 @@ async def run(codec: str, size: int, frames: int, fps: float) -> dict[str, Any]:
         async with streaming(codec, size, fps, seen) as (tuning, clock, peer):
             wanted = WARM_UP + frames
             before = resident_bytes()
-            await until(lambda: len(seen.wire) >= wanted, wanted / fps * 3 + PATIENCE_S)
+            await until(lambda: len(seen.rows) >= wanted, wanted / fps * 3 + PATIENCE_S)
             grown = resident_bytes() - before
-            pairs = [
-                (coded, seen.wire.get(tuning.wire_timestamp(coded.timestamp)))
-                for coded in seen.coded
-            ]
+            rows, sent = list(seen.rows), tuning.packets
             got = await peer.ended()
-            sent = seen.packets
             late = clock.counters.late
-    timed = [frame_times(coded, at) for coded, at in pairs if at is not None][WARM_UP:]
+    timed = [frame_times(row.stamps) for row in rows][WARM_UP:]
     row: dict[str, Any] = {
         "codec": codec,
         "size": size,
         "fps": fps,
         "frames": len(timed),
         "late": late,
-        "packets_per_frame": round(sent / max(1, len(seen.wire)), 1),
+        "packets_per_frame": round(sent / len(rows), 1),
         "packets_sent": sent,
         "packets_received": got["packets"],
         "pictures_received": got["pictures"],
-        "bytes_per_frame": round(got["bytes"] / max(1, len(seen.wire))),
+        "bytes_per_frame": round(got["bytes"] / len(rows)),
         "resident_growth_bytes": grown,
     }
     for stage in STAGES:
@@ -127,19 +123,18 @@ async def memory(codec: str, size: int, frames: int, fps: float = 30.0) -> Memor
         peaks.append(peak - base[0])
         base[0] = now
         tracemalloc.reset_peak()
-        seen.coded.clear()  # the bench's own notes are no allocation of the path's
-        seen.wire.clear()
+        seen.rows.clear()  # the bench's own notes are no allocation of the path's
 
     base = [0]
     async with streaming(codec, size, fps, seen):
-        await until(lambda: len(seen.wire) >= WARM_UP, WARM_UP / fps * 3 + PATIENCE_S)
+        await until(lambda: len(seen.rows) >= WARM_UP, WARM_UP / fps * 3 + PATIENCE_S)
         tracemalloc.start()
         try:
             base[0] = begun = tracemalloc.get_traced_memory()[0]
             resident = resident_bytes()
-            seen.on_wire = between
+            seen.after = between
             await until(lambda: len(peaks) >= frames + 1, frames / fps * 5 + PATIENCE_S)
-            seen.on_wire = lambda: None
+            seen.after = lambda: None
             kept = tracemalloc.get_traced_memory()[0] - begun
             grown = resident_bytes() - resident
         finally:

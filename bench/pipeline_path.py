@@ -47,10 +47,11 @@ def codec_clock() -> Iterator[CodecClock]:
             finally:
                 clock.end()
 
-    # PyAV's context cannot be wrapped: its call lies between filling its frame and its payloads.
-    def filled(*given: Any) -> None:
-        real_fill(*given)
+    # PyAV's context cannot be wrapped: its call lies between wrapping a slot and the payloads.
+    def wrapped(*given: Any) -> Any:
+        frame = real_wrapped(*given)
         clock.begin()
+        return frame
 
     def payloads(encoder: Any, data: bytes) -> Any:
         clock.end()
@@ -69,12 +70,12 @@ def codec_clock() -> Iterator[CodecClock]:
         encoder.encode = encode
         return encoder
 
-    real_fill, real_payloads = h264.fill_frame, h264.H264Encoder._payloads
+    real_wrapped, real_payloads = h264.H264Encoder._wrapped, h264.H264Encoder._payloads
     real_open = encoder_lane.open_encoder
     with contextlib.ExitStack() as stack:
         for owner, name, value in (
             (vp8, "Vp8Codec", TimedVp8),
-            (h264, "fill_frame", filled),
+            (h264.H264Encoder, "_wrapped", wrapped),
             (h264.H264Encoder, "_payloads", payloads),
             (encoder_lane, "open_encoder", opened),
         ):
@@ -85,28 +86,15 @@ def codec_clock() -> Iterator[CodecClock]:
 
 @dataclass
 class Seen:
-    """What one stream's pictures were stamped with."""
+    """What one stream's pictures were stamped with, up to the socket."""
 
-    coded: list[Any] = field(default_factory=list)
-    wire: dict[int, int] = field(default_factory=dict)  # RTP timestamp: last packet sent, ns
-    packets: int = 0
-    on_wire: Callable[[], None] = lambda: None
+    rows: list[Any] = field(default_factory=list)  # stamped when the last sendto had returned
+    after: Callable[[], None] = lambda: None  # called on the loop after each picture
 
-
-def watch_socket(transport: Any, seen: Seen) -> None:
-    """Stamp each picture's last packet once it was encrypted and handed to the socket."""
-    send = transport._send_rtp
-
-    async def stamped(data: bytes) -> None:
-        await send(data)
-        if 64 <= data[1] & 0x7F <= 95:  # RTCP (RFC 5761, section 4)
-            return
-        seen.packets += 1
-        if data[1] & 0x80:
-            seen.wire[int.from_bytes(data[4:8], "big")] = time.monotonic_ns()
-            seen.on_wire()
-
-    transport._send_rtp = stamped
+    def take(self, track: Any) -> None:
+        """A picture was sent."""
+        self.rows += track.take_rows()
+        self.after()
 
 
 class Peer:
@@ -156,7 +144,11 @@ class Peer:
 
 @contextlib.asynccontextmanager
 async def streaming(codec: str, size: int, fps: float, seen: Seen) -> AsyncIterator[Any]:
-    """The server's path to one viewer, running; yields (sender's tuning, frame clock, peer)."""
+    """The server's path to one viewer, running; yields (sender's tuning, frame clock, peer).
+
+    Raises:
+        RuntimeError: Pictures do not go the way that is to be measured.
+    """
     from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
     from realtime import peer_tuning
@@ -170,7 +162,7 @@ async def streaming(codec: str, size: int, fps: float, seen: Seen) -> AsyncItera
     stream = StreamConfig(resolution=size, fps=fps, bitrate=3_000_000 * max(1, size // 512))
     controls = Controls(model="testcard", resolution=size, fps=fps, bitrate=stream.bitrate)
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    sink = WebRtcSink(stream, on_stats=lambda _, coded: seen.coded.append(coded))
+    sink = WebRtcSink(stream, on_stats=lambda *_: seen.take(track))
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(sink.aclose)
         stack.push_async_callback(pc.close)
@@ -191,7 +183,6 @@ async def streaming(codec: str, size: int, fps: float, seen: Seen) -> AsyncItera
             lambda: sink.target_bitrate(codec),
         )
         await pc.setLocalDescription(await pc.createAnswer())
-        watch_socket(pc.getSenders()[0].transport, seen)
         await peer.write({"sdp": pc.localDescription.sdp})
         sink.set_fps(fps)
         sink.set_rate(stream.bitrate)
@@ -201,6 +192,9 @@ async def streaming(codec: str, size: int, fps: float, seen: Seen) -> AsyncItera
                 frame_loop(clock, LiveControls(controls), engine, sink, session="bench")
             )
             try:
+                await until(lambda: track.started, PATIENCE_S)
+                if not track.wired:
+                    raise RuntimeError("no wire could be opened to the peer; see the log.")
                 yield tuning, clock, peer
             finally:
                 loop.cancel()

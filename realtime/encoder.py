@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Protocol
 
 import av
@@ -29,23 +30,41 @@ class Coded:
     """One coded picture, shared by all viewers and never changed.
 
     Args:
-        packet: The same as an `av.Packet` with pts, time base and keyframe flag; its `opaque` is
-            `payloads`, so that a track may hand the packet itself to a sender.
+        data: As the codec gave it.
         payloads: RTP payloads in sending order; the last carries the marker bit.
         timestamp: The picture's pts, 90 kHz; the wire adds a viewer's own origin.
         keyframe: Decoding may begin here.
         index: The tick's index.
-        bytes: Coded size, without RTP.
         stamps: `time.monotonic_ns()` per stage, up to "encoded".
     """
 
-    packet: av.Packet
+    data: bytes
     payloads: tuple[bytes, ...]
     timestamp: int
     keyframe: bool
     index: int
-    bytes: int
     stamps: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Coded size, without RTP."""
+        return len(self.data)
+
+    @cached_property
+    def packet(self) -> av.Packet:
+        """The same with pts, time base and keyframe flag, for whoever pulls a track or decodes.
+
+        Its `opaque` is `payloads`, so that a track may hand the packet itself to a sender. Made
+        when asked for: on a picture's way to the network it would cost 50 us.
+        """
+        packet = av.Packet(self.data)
+        packet.pts = packet.dts = self.timestamp
+        packet.time_base = TIME_BASE
+        packet.is_keyframe = self.keyframe
+        # PyAV keeps one entry per object, whatever number of packets carry it, and the first packet
+        # that goes takes it away: the tuple must be this packet's own, as it is.
+        packet.opaque = self.payloads
+        return packet
 
 
 class Encoder(Protocol):
@@ -226,7 +245,7 @@ def available() -> dict[str, CodecReport]:
 
 
 def finish(
-    data: bytes | av.Packet,
+    data: bytes,
     payloads: tuple[bytes, ...],
     pts: int,
     keyframe: bool,
@@ -234,16 +253,9 @@ def finish(
     stamps: dict[str, int] | None,
 ) -> Coded:
     """Join what the codecs have in common into a `Coded`, stamped now."""
-    packet = data if isinstance(data, av.Packet) else av.Packet(data)
-    packet.pts = packet.dts = pts
-    packet.time_base = TIME_BASE
-    packet.is_keyframe = keyframe
-    # PyAV keeps one entry per object, whatever number of packets carry it, and the first packet
-    # that goes takes it away: the tuple must be this packet's own, as it is.
-    packet.opaque = payloads
     marks = dict(stamps or {})
     marks["encoded"] = time.monotonic_ns()
-    return Coded(packet, payloads, pts, keyframe, index, packet.size, marks)
+    return Coded(data, payloads, pts, keyframe, index, marks)
 
 
 def size_of(i420: np.ndarray) -> tuple[int, int]:

@@ -255,11 +255,16 @@ class Engine:
             for pool in state.pools.values():
                 pool.close()
 
-    async def render(self, request: RenderRequest) -> Frame:
+    async def render(
+        self, request: RenderRequest, deliver: Callable[[Frame], None] | None = None
+    ) -> Frame:
         """Draw one frame in the render thread. The caller owns one count of it.
 
         Cancelling gives the slot back as soon as the thread has done with it.
 
+        Args:
+            deliver: Gets the frame the moment it is finished, in the thread that finished it: what
+                need not wait for the event loop does not. What it raises is raised here.
         Raises:
             NoFreeSlot: The sinks hold every slot; drop the frame.
             FrameBroken: The model failed on this frame; show the last one again.
@@ -271,7 +276,7 @@ class Engine:
         if session is None:
             raise SessionClosed(f"session {request.session[:6]!r} is not open in the engine.")
         frame = self._slot(session, request)
-        job = FrameJob(request, frame, session.view)
+        job = FrameJob(request, frame, session.view, deliver)
         self._gaps.begun()
         try:
             self._render.draw(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,12 +27,14 @@ class FrameJob:
     Args:
         frame: Drawn into; it belongs to whoever asked, also after a failure.
         view: What is remembered of the session.
+        deliver: Gets the finished frame in the thread that finished it; then `future` is resolved.
         future: Resolved when the frame is finished. It can be cancelled until drawing begins.
     """
 
     request: RenderRequest
     frame: Frame
     view: Viewpoint
+    deliver: Callable[[Frame], None] | None = None
     future: Future[None] = field(default_factory=Future)
 
     @property
@@ -52,6 +54,12 @@ class FrameJob:
         except Exception as error:  # this frame's outer edge; its neighbours are fine
             log.exception("finishing a frame")
             fail_all([self], error)
+            return
+        try:
+            if self.deliver is not None:
+                self.deliver(self.frame)
+        except Exception as error:  # the receiver's, and whoever asked is to know
+            self.future.set_exception(error)
         else:
             self.future.set_result(None)
 

@@ -37,7 +37,6 @@ class Frame:
             "rendered" (I420 complete); later stages add their own.
         model: Name of the model drawn.
         trained: False if its weights are seeded random ones.
-        late: Finished after its own interval.
     """
 
     tick: Tick
@@ -47,7 +46,6 @@ class Frame:
     stamps: dict[str, int] = field(default_factory=dict)
     model: str = ""
     trained: bool = False
-    late: bool = False
     give_back: Callable[[np.ndarray], None] | None = field(default=None, repr=False)
     _count: int = field(default=1, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)

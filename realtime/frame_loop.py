@@ -24,14 +24,16 @@ log = logging.getLogger(__name__)
 class Renders(Protocol):
     """The part of `Engine` that the loop needs."""
 
-    async def render(self, request: RenderRequest) -> Frame: ...
+    async def render(
+        self, request: RenderRequest, deliver: Callable[[Frame], None] | None = None
+    ) -> Frame: ...
 
 
 class Sink(Protocol):
     """Takes finished frames. A sink that keeps one beyond the call retains it."""
 
     def offer(self, frame: Frame) -> None:
-        """Never blocks."""
+        """Never blocks. Called in the thread that has drawn the frame."""
         ...
 
     async def aclose(self) -> None: ...
@@ -87,7 +89,7 @@ async def frame_loop(
             session, tick, live.look_at(tick.t), live.motion_at(tick.t), barcode
         )
         try:
-            frame = await engine.render(request)
+            frame = await engine.render(request, sink.offer)
         except NoFreeSlot:
             clock.counters.dropped += 1
             continue
@@ -102,8 +104,5 @@ async def frame_loop(
                 ) from error
             continue
         broken = 0
-        frame.late = clock.finished(tick, now_ns())
-        try:
-            sink.offer(frame)
-        finally:
-            frame.release()
+        frame.release()
+        clock.finished(tick, now_ns())

@@ -12,16 +12,17 @@ from av.video.frame import PictureType
 from realtime.clock import PTS_HZ
 from realtime.encoder import NEVER, TIME_BASE, Coded, EncoderRates, finish, size_of
 from realtime.errors import EncoderFailed
-from realtime.i420 import planes_of
-from realtime.pyav import fill_frame, signal_bt601
+from realtime.pyav import signal_bt601
 from realtime.rtp_payload import h264_payloads
+
+SLOTS = 8  # wrapped at most; a session has fewer
 
 
 class PyAvEncoder(EncoderRates):
     """What the codecs that PyAV opens share. Subclasses give `_open` and `_payloads`.
 
-    PyAV keeps one frame, filled for each picture: both libraries copy it before `encode` returns,
-    since nothing is looked ahead.
+    Pictures are read where they lie: both libraries have copied one when `encode` returns, since
+    nothing is looked ahead.
     """
 
     name = ""
@@ -45,7 +46,7 @@ class PyAvEncoder(EncoderRates):
                 f"{self._bitrate} bit/s does not open: {error}. "
                 "Try another size, or install PyAV from its wheels, which carry the codecs."
             ) from error
-        self._frame = av.VideoFrame(self.width, self.height, "yuv420p")
+        self._frames: dict[int, av.VideoFrame] = {}  # by address of the slot they wrap
         self._fresh = True
 
     def close(self) -> None:
@@ -67,13 +68,13 @@ class PyAvEncoder(EncoderRates):
             self._before_keyframe()
         if self._context is None:
             raise EncoderFailed(f"{self.name}: the encoder is closed.")
-        fill_frame(self._frame, planes_of(i420))
+        frame = self._wrapped(i420)
         # PyAV rewrites pts and time base of the frame while encoding if they differ from the
         # context's, and a picture type stays set: all three are set anew each time.
-        self._frame.pts, self._frame.time_base = pts, TIME_BASE
-        self._frame.pict_type = PictureType.I if keyframe else PictureType.NONE
+        frame.pts, frame.time_base = pts, TIME_BASE
+        frame.pict_type = PictureType.I if keyframe else PictureType.NONE
         try:
-            packets = self._context.encode(self._frame)
+            packets = self._context.encode(frame)
         except (av.FFmpegError, ValueError) as error:
             raise EncoderFailed(f"{self.name} refused picture {index}: {error}.") from error
         if len(packets) != 1:
@@ -82,8 +83,19 @@ class PyAvEncoder(EncoderRates):
         self._fresh = False
         self.frames += 1
         self.keyframes += packet.is_keyframe
-        payloads = self._payloads(bytes(packet))
-        return finish(packet, payloads, pts, packet.is_keyframe, index, stamps)
+        data = bytes(packet)
+        return finish(data, self._payloads(data), pts, packet.is_keyframe, index, stamps)
+
+    def _wrapped(self, i420: np.ndarray) -> av.VideoFrame:
+        """A frame over these very pixels: made once for each slot, since that takes 0.1 ms."""
+        frame = self._frames.get(id(i420))
+        if frame is None:
+            while len(self._frames) >= SLOTS:
+                del self._frames[next(iter(self._frames))]
+            # It keeps `i420` alive, so that its id is nobody else's.
+            frame = av.VideoFrame.from_numpy_buffer(i420, "yuv420p")
+            self._frames[id(i420)] = frame
+        return frame
 
     def _new_context(self, codec: str) -> VideoCodecContext:
         context = av.CodecContext.create(codec, "w")

@@ -1,4 +1,6 @@
-"""What aiortc lacks, set on one instance at a time: the only file that touches its insides.
+"""What aiortc lacks, set on one instance at a time.
+
+Only this file and `peer_wire.py` touch its insides.
 
 A plain aiortc peer leaves a browser to hold each picture back for 20 ms (no playout-delay), encodes
 for each viewer alone, answers every request to repeat a packet, and starts its encoder anew when
@@ -12,9 +14,13 @@ the rate moves. Here a sender is given finished pictures instead, and its feedba
 | `RTCRtpSender._send_keyframe`                    | PLI and FIR arrive here                     |
 | `RTCRtpSender._retransmit`                       | wrapped with a limit                        |
 | `RTCRtpSender.__rtp_timestamp`, `__packet_count` | read, to learn the origin of its timestamps |
+| `RTCRtpSender._next_encoded_frame`               | wrapped: its first call opens a wire        |
 
 A renamed attribute would turn an assignment into a no-op, since Python creates what is missing. So
 `check_aiortc` runs when this module is imported and asserts each name in the code that uses it.
+
+With a wire (`peer_wire.py`) pictures leave from the encoder's thread; where none can be opened,
+aiortc's own loop pulls and sends them.
 
 Order of calls on an answering peer; another order fails silently: `setRemoteDescription`,
 `offer_playout_delay`, `addTrack`, `tune_sender`, `createAnswer`, `setLocalDescription`.
@@ -30,12 +36,16 @@ from typing import Any
 import aiortc
 import av
 from aiortc import RTCPeerConnection, rtp
-from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from realtime.errors import RealtimeError
+from realtime.peer_wire import USES as WIRE_USES
+from realtime.peer_wire import open_wire, remember, report
 from realtime.rate import RetransmissionLimit
+from realtime.rtp_wire import RtpWire
+from realtime.sinks.viewer_track import ViewerTrack
 
 SERIES = "1.16."
 PLAYOUT_DELAY = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
@@ -74,7 +84,7 @@ def check_aiortc() -> None:
         raise RealtimeError(
             f"aiortc {aiortc.__version__} is installed; peers are tuned for {SERIES}x. {advice}"
         )
-    for owner, method, names in _USES:
+    for owner, method, names in (*_USES, *WIRE_USES):
         code = getattr(getattr(owner, method, None), "__code__", None)
         used = () if code is None else code.co_names
         missing = [name for name in names if name not in used]
@@ -170,9 +180,15 @@ class SenderTuning:
         self._sender = sender
         self._on_bitrate, self._on_keyframe, self._now_ns = on_bitrate, on_keyframe, now_ns
         self._media_bitrate = media_bitrate
+        self._wire: RtpWire | None = None
         self._first_timestamp = 0
         self._last_timestamp: int | None = None
         self._origin: int | None = None
+
+    @property
+    def packets(self) -> int:
+        """Packets sent, without those that were repeated."""
+        return self._wire.sent.packets if self._wire else getattr(self._sender, _PACKETS)
 
     @property
     def rtp_origin(self) -> int | None:
@@ -194,6 +210,7 @@ class SenderTuning:
         limit = self.retransmission
         return {
             "frames": self.frames,
+            "packets": self.packets,
             "bytes": self.bytes,
             "keyframes": self.keyframes,
             "keyframe_requests": self.keyframe_requests,
@@ -226,6 +243,19 @@ class SenderTuning:
             self.retransmission.keyframe(self._now_ns())
         return payloads, timestamp
 
+    def wired(self, wire: RtpWire) -> None:
+        """From now on `wire` sends the pictures."""
+        self._wire, self._origin = wire, wire.origin
+
+    def sent_by_wire(self) -> None:
+        """Pictures may have left by the wire: count them, and let the sender report them."""
+        assert self._wire is not None
+        sent = self._wire.sent
+        self.frames, self.bytes, self.keyframes = sent.pictures, sent.octets, sent.keyframes
+        if sent.keyframe_ns is not None:
+            self.retransmission.keyframe(sent.keyframe_ns)
+        report(self._sender, sent)
+
     def estimated(self, bps: int) -> None:
         """A bandwidth estimate came."""
         self.estimates += 1
@@ -251,6 +281,8 @@ class SenderTuning:
             if keyframe:
                 self.keyframe_wanted()
             if send:
+                if self._wire is not None:
+                    remember(self._sender, self._wire, sequence_number)
                 await retransmit(sequence_number)
 
         return decide
@@ -303,7 +335,25 @@ def tune_sender(
         setattr(private, _EXTENSIONS, _PlayoutDelay(delay_id))
     private._send_keyframe = tuning.keyframe_wanted
     private._retransmit = tuning.limited(sender._retransmit)
+    if isinstance(track := sender.track, ViewerTrack):
+        private._next_encoded_frame = _wired_first(sender, track, tuning)
     return tuning
+
+
+def _wired_first(sender: RTCRtpSender, track: ViewerTrack, tuning: SenderTuning) -> Any:
+    """The sender's `_next_encoded_frame`, which runs once its transport is up.
+
+    With a wire attached the track gives none, and ends as it always does.
+    """
+    original = sender._next_encoded_frame
+
+    async def next_encoded_frame(codec: RTCRtpCodecParameters) -> Any:
+        if not track.started and (wire := open_wire(sender, codec)) is not None:
+            tuning.wired(wire)
+            track.attach(wire, tuning.sent_by_wire)
+        return await original(codec)
+
+    return next_encoded_frame
 
 
 check_aiortc()

@@ -1,4 +1,8 @@
-"""One codec of a session: its viewers and its rate on the event loop, its encoder in a thread."""
+"""One codec of a session: its viewers and its rate on the event loop, its encoder in a thread.
+
+The encoder's thread also sends: viewers with a wire have a picture's packets on their way before
+the event loop knows of it.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ class EncoderLane:
     The encoder is opened for the first frame, at that frame's size.
 
     Args:
-        publish: Gets each picture, on the loop.
+        publish: Gets each picture, on the loop; tracks with a wire have sent it by then.
         fail: Told on the loop, once the thread has ended, that the encoder has failed for good.
     """
 
@@ -53,6 +57,7 @@ class EncoderLane:
         self.codec = codec
         self.detail = ""
         self.tracks: set[ViewerTrack] = set()
+        self._wired: tuple[ViewerTrack, ...] = ()  # replaced, never changed: the thread reads it
         self.watching = False  # somebody's transport is up
         self.rate = RateController(
             floor=min(stream.bitrate_floor, wanted.ceiling), ceiling=wanted.ceiling
@@ -75,20 +80,26 @@ class EncoderLane:
         return self._mailbox.overwritten
 
     def started(self) -> None:
-        self.watching = True
+        self._look()
 
     def request_keyframe(self) -> None:
         self.limiter.request()
 
     def leave(self, track: ViewerTrack) -> None:
         self.tracks.discard(track)
-        self.watching = any(other.started for other in self.tracks)
+        self._look()
         self.apply(self.rate.forget(track, time.monotonic_ns()))
+
+    def _look(self) -> None:
+        """Who watches, and how."""
+        self.watching = any(track.started for track in self.tracks)
+        self._wired = tuple(track for track in self.tracks if track.started and track.wired)
 
     def apply(self, bitrate: int) -> None:
         self.wanted.bitrate = bitrate
 
     def offer(self, frame: Frame) -> None:
+        """From any thread; never blocks."""
         replaced = self._mailbox.put(frame.retain())
         if replaced is not None:
             replaced.release()
@@ -129,6 +140,8 @@ class EncoderLane:
                     coded = self._encode(encoder, frame)
                 finally:
                     frame.release()
+                for track in self._wired:
+                    self._send(track, coded)
                 self._hand_over(self._publish, self, coded)
         except MailboxClosed:
             pass
@@ -145,6 +158,13 @@ class EncoderLane:
             if encoder is not None:
                 encoder.close()
             self._hand_over(self._over, failure)
+
+    def _send(self, track: ViewerTrack, coded: Coded) -> None:
+        try:
+            track.send(coded)
+        except Exception as error:  # one viewer's trouble is not the others'
+            _log.exception("sending a picture to a viewer")
+            self._hand_over(track.fail, f"Sending failed ({type(error).__name__}).")
 
     def _open(self, frame: Frame) -> Encoder:
         wanted = self.wanted

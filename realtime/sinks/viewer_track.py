@@ -1,10 +1,11 @@
-"""One viewer's end of a shared encode: the track its sender pulls."""
+"""One viewer's end of a shared encode: sent in the encoder's thread, or pulled by its sender."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +23,7 @@ class Source(Protocol):
     codec: str
 
     def started(self) -> None:
-        """A track's transport is up."""
+        """A track's transport is up, or its pictures go another way from now on."""
         ...
 
     def request_keyframe(self) -> None:
@@ -32,6 +33,13 @@ class Source(Protocol):
     def leave(self, track: ViewerTrack) -> None:
         """A track has ended. Called once or more."""
         ...
+
+
+class Wire(Protocol):
+    """Sends whole pictures, from any thread; see `realtime.rtp_wire`."""
+
+    def send(self, payloads: Sequence[bytes], timestamp: int, keyframe: bool) -> bool: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,14 @@ class FrameRow:
 
 
 class ViewerTrack(MediaStreamTrack):
-    """What one viewer's sender pulls. Holds at most `limit` pictures.
+    """One viewer's pictures.
+
+    Its sender pulls them by `recv`, and at most `limit` wait for it; or, once a wire is attached,
+    the encoder's thread sends them, and `recv` gives none.
 
     Nothing is kept for it before its first `recv`, since only then its transport is up; that call
-    asks for a keyframe.
+    asks for a keyframe. After a picture that did not reach the viewer whole, none is sent before
+    the next keyframe.
     """
 
     kind = "video"
@@ -69,11 +81,23 @@ class ViewerTrack(MediaStreamTrack):
         self._ready = asyncio.Event()
         self._started = False
         self._needs_keyframe = True
+        self._wire: Wire | None = None
+        self._after: Callable[[], None] = lambda: None
 
     @property
     def started(self) -> bool:
         """Its transport is up and it pulls."""
         return self._started
+
+    @property
+    def wired(self) -> bool:
+        """Its pictures are sent in the encoder's thread."""
+        return self._wire is not None
+
+    @property
+    def starving(self) -> bool:
+        """It is shown nothing before the next keyframe."""
+        return self._started and self._needs_keyframe
 
     @property
     def waiting(self) -> int:
@@ -85,12 +109,40 @@ class ViewerTrack(MediaStreamTrack):
 
     def take_rows(self) -> list[FrameRow]:
         """The rows of pictures sent since the last call; the oldest beyond `ROWS` are lost."""
-        rows = list(self._rows)
-        self._rows.clear()
+        rows = []
+        while self._rows:  # one by one: the encoder's thread may add one meanwhile
+            rows.append(self._rows.popleft())
         return rows
 
+    def attach(self, wire: Wire, after: Callable[[], None]) -> None:
+        """Send pictures by `wire` from now on. Before the first `recv`. It is closed at the end.
+
+        Args:
+            after: Called on the loop after each picture.
+        """
+        if self.readyState == "live":
+            self._wire, self._after = wire, after
+        else:
+            wire.close()
+
+    def send(self, coded: Coded) -> None:
+        """A picture for this viewer, in coding order; in the encoder's thread."""
+        wire = self._wire
+        if wire is None or (self._needs_keyframe and not coded.keyframe):
+            self.dropped += 1
+            return
+        self._needs_keyframe = False
+        whole = wire.send(coded.payloads, coded.timestamp, coded.keyframe)
+        self._note(coded, time.monotonic_ns())
+        if not whole:
+            self.overflows += 1
+            self._needs_keyframe = True  # the sink asks for it, on the loop
+
     def push(self, coded: Coded) -> None:
-        """A picture for this viewer, in coding order."""
+        """A picture was coded; on the loop, in coding order. Without a wire it is to be pulled."""
+        if self.wired:
+            self._after()
+            return
         if not self._started:
             return
         if self._needs_keyframe and not coded.keyframe:
@@ -111,7 +163,7 @@ class ViewerTrack(MediaStreamTrack):
         self._ready.set()
 
     async def recv(self) -> av.Packet:
-        """The next picture. Cancelling loses nothing.
+        """The next picture; with a wire, none until the end. Cancelling loses nothing.
 
         Raises:
             MediaStreamError: the track was stopped.
@@ -126,12 +178,7 @@ class ViewerTrack(MediaStreamTrack):
             self._ready.clear()
             await self._ready.wait()
         coded = self._queue.popleft()
-        stamps = {**coded.stamps, "sent": time.monotonic_ns()}
-        self._rows.append(
-            FrameRow(coded.index, coded.timestamp, stamps, coded.bytes, coded.keyframe)
-        )
-        self.sent += 1
-        self.bytes += coded.bytes
+        self._note(coded, time.monotonic_ns())
         return coded.packet
 
     def fail(self, why: str) -> None:
@@ -145,3 +192,13 @@ class ViewerTrack(MediaStreamTrack):
         self._queue.clear()
         self._ready.set()  # a pending recv ends
         self._source.leave(self)
+        if self._wire is not None:
+            self._wire.close()
+
+    def _note(self, coded: Coded, sent_ns: int) -> None:
+        stamps = {**coded.stamps, "sent": sent_ns}
+        self._rows.append(
+            FrameRow(coded.index, coded.timestamp, stamps, coded.bytes, coded.keyframe)
+        )
+        self.sent += 1
+        self.bytes += coded.bytes

@@ -1,7 +1,8 @@
 """Encode once, send to many: frames in, finished pictures to every viewer's track.
 
-Threads: `offer`, tracks and all settings live on the event loop. Each codec in use has one encoder
-thread, fed by a mailbox of one (the newest frame wins), which hands pictures back to the loop.
+Threads: tracks and all settings live on the event loop; `offer` may be called from any thread, best
+from the one that drew the frame. Each codec in use has one encoder thread, fed by a mailbox of one
+(the newest frame wins), which sends to viewers that have a wire and hands pictures to the loop.
 Nothing here waits in a queue: a viewer that does not keep up loses whole groups of pictures and
 gets a keyframe, and nobody else notices.
 """
@@ -58,7 +59,7 @@ class WebRtcSink:
         self._on_stats = on_stats
         self._fps = stream.fps
         self._ceiling = stream.bitrate
-        self._lanes: dict[str, EncoderLane] = {}
+        self._lanes: dict[str, EncoderLane] = {}  # replaced, never changed: `offer` reads it
         self._closed = False
         self.error: EncoderFailed | None = None
 
@@ -74,13 +75,15 @@ class WebRtcSink:
         if lane is None:
             wanted = Wanted(self._fps, self._ceiling, self._ceiling)
             lane = EncoderLane(codec, self._stream, wanted, self._publish, self._fail)
-            self._lanes[codec] = lane
+            self._lanes = {**self._lanes, codec: lane}
         track = ViewerTrack(lane, self._stream.viewer_queue)
         lane.tracks.add(track)
         return track
 
     def offer(self, frame: Frame) -> None:
         """Hand a frame to every codec that somebody watches. Never blocks; retains what it keeps.
+
+        From any thread, one frame at a time.
 
         Raises:
             EncoderFailed: the last encoder has failed for good.
@@ -170,6 +173,9 @@ class WebRtcSink:
             lane.limiter.satisfied()
         for track in list(lane.tracks):
             track.push(coded)
+        if any(track.starving for track in lane.tracks) and not lane.limiter.pending:
+            # It came too late for this picture, or did not get it whole.
+            lane.request_keyframe()
         if self._on_stats is not None:
             self._on_stats(lane.codec, coded)
 
@@ -179,7 +185,8 @@ class WebRtcSink:
         if len(self._lanes) == 1:
             self.error = error
             return
-        del self._lanes[lane.codec]  # whoever comes next with this codec opens it anew
+        # Whoever comes next with this codec opens it anew.
+        self._lanes = {codec: other for codec, other in self._lanes.items() if other is not lane}
         for track in list(lane.tracks):
             track.fail(f"The {lane.codec} picture has stopped: {error} Connect again.")
         lane.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 
@@ -46,7 +45,7 @@ def test_frames_are_timed_from_the_slot_to_the_last_packet() -> None:
     assert row["frames"] >= 20 and row["codec"] == "H264" and row["size"] == 64
     for stage in pipeline.STAGES:
         assert 0 < row[stage]["p50"] <= row[stage]["p95"] <= row[stage]["max"], stage
-    parts = row["handed"]["p50"] + row["encoder"]["p50"] + row["published"]["p50"]
+    parts = row["handed"]["p50"] + row["encoder"]["p50"] + row["sent"]["p50"]
     assert row["whole"]["p50"] == pytest.approx(parts, rel=0.5)
     assert row["packets_sent"] >= 80  # one at least for each frame, the warm-up included
     # The peer's own clock begins with the first packet that it could decrypt.
@@ -57,11 +56,11 @@ def test_frames_are_timed_from_the_slot_to_the_last_packet() -> None:
 
 def test_the_codecs_own_time_is_taken_off_and_nothing_else() -> None:
     stamps = {"rendered": 0, "taken": 300_000, "encoded": 2_500_000, "codec": 2_000_000}
-    times = pipeline.frame_times(SimpleNamespace(stamps=stamps), 3_000_000)
+    times = pipeline.frame_times({**stamps, "sent": 3_000_000})
     assert times == {
         "handed": 0.3,
         "encoder": pytest.approx(0.2),
-        "published": 0.5,
+        "sent": 0.5,
         "whole": 1.0,
         "codec_call": 2.0,
     }
@@ -72,7 +71,7 @@ def test_the_clock_leaves_the_codecs_as_they_were() -> None:
     from realtime.sinks import encoder_lane
 
     def taken() -> tuple[object, ...]:
-        names = (vp8.Vp8Codec, h264.fill_frame, h264.H264Encoder._payloads)
+        names = (vp8.Vp8Codec, h264.H264Encoder._wrapped, h264.H264Encoder._payloads)
         return (*names, encoder_lane.open_encoder)
 
     before = taken()

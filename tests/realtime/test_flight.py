@@ -79,3 +79,28 @@ def test_frames_that_were_all_cancelled_are_not_painted() -> None:
     finally:
         thread.close(lambda: None).result(10)
         thread.join()
+
+
+def test_a_finished_frame_is_delivered_in_the_thread_that_finished_it() -> None:
+    one, seen = job(64, barcode=True), []
+    one.deliver = lambda frame: seen.append((frame, "rendered" in frame.stamps, one.future.done()))
+    Flight([one], Done([None])).finish()
+    assert outcome(one) is None
+    assert seen == [(one.frame, True, False)]
+
+
+def test_what_a_receiver_raises_reaches_whoever_asked_and_no_other_frame() -> None:
+    def fail(frame):
+        raise OSError("no space left")
+
+    bad, good = job(), job()
+    bad.deliver = fail
+    Flight([bad, good], Done([None, None])).finish()
+    assert isinstance(outcome(bad), OSError) and outcome(good) is None
+
+
+def test_a_broken_picture_is_not_delivered() -> None:
+    one, seen = job(), []
+    one.deliver = seen.append
+    Flight([one], Done([FrameBroken("NaN")])).finish()
+    assert isinstance(outcome(one), FrameBroken) and seen == []

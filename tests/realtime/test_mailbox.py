@@ -83,6 +83,24 @@ def test_thread_mailbox_hands_back_what_will_not_be_delivered():
         box.get()
 
 
+def test_a_closed_box_ends_every_reader():
+    box, ended = ThreadMailbox(), []
+
+    def read():
+        with pytest.raises(MailboxClosed):
+            box.get()
+        ended.append(1)
+
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    box.close()
+    assert box.close() is None
+    for thread in threads:
+        thread.join(20)
+    assert len(ended) == 3
+
+
 def test_no_item_is_both_delivered_and_handed_back():
     box, taken, returned, count = ThreadMailbox(), [], [], 20_000
 

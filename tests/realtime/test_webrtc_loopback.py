@@ -7,7 +7,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, r
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from sink_bench import DECODERS, FPS, PATIENCE_S, benches
 
-from realtime import barcode, peer_tuning
+from realtime import barcode, peer_tuning, peer_wire
 
 
 @pytest.fixture
@@ -96,6 +96,7 @@ async def test_pictures_arrive_at_an_aiortc_receiver(bench, codec):
         for pc in (browser, server, *second[:2]):
             await pc.close()
 
+    assert track.wired and second[2].wired
     rows = {row.index: row for row in track.take_rows()}
     start = rows[got[0][0]].timestamp
     for number, since in got:
@@ -124,3 +125,59 @@ def assert_every_packet_asks_for_no_delay(packets):
         length = int.from_bytes(data[header + 2 : header + 4], "big") * 4
         value = data[header + 4 : header + 4 + length]
         assert dict(rtp.unpack_header_extensions(profile, value))[9] == b"\0\0\0"
+
+
+async def test_without_a_wire_the_library_sends_the_same(bench, monkeypatch):
+    def refuse(sock):
+        raise OSError("no more descriptors")
+
+    monkeypatch.setattr(peer_wire, "duplicate", refuse)
+    b = bench()
+    browser, server, track, tuning, seen = await connect(b, "VP8")
+    try:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            camera = group.create_task(keep_offering(b))
+            got = await watch(browser, 8)
+            camera.cancel()
+    finally:
+        for pc in (browser, server):
+            await pc.close()
+    assert not track.wired and track.started
+    assert {number for number, _ in got} <= {row.index for row in track.take_rows()}
+    assert tuning.packets >= len(seen) >= 8
+    assert_every_packet_asks_for_no_delay(seen)
+
+
+async def test_what_a_wire_sent_is_reported_and_repeated(bench):
+    """aiortc's sender reports and its answers to requests for lost packets know the wire's."""
+    b = bench()
+    browser, server, track, tuning, seen = await connect(b, "VP8")
+    sender = server.getSenders()[0]
+    plain = rtp.HeaderExtensionsMap()
+    try:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            camera = group.create_task(keep_offering(b))
+            await watch(browser, 8)
+            wanted = rtp.RtpPacket.parse(seen[-1], plain)
+            await browser.getTransceivers()[0].receiver._send_rtcp_nack(
+                sender._ssrc, [wanted.sequence_number]
+            )
+            await b.until(lambda: any(again(data, wanted) for data in seen))
+            stats = await sender.getStats()
+            (outbound,) = [r for r in stats.values() if r.type == "outbound-rtp"]
+            camera.cancel()
+        assert tuning.counters()["packets_repeated"] == 1
+        assert 8 <= outbound.packetsSent <= tuning.packets
+        assert sender._RTCRtpSender__rtp_timestamp in {
+            tuning.wire_timestamp(row.timestamp) for row in track.take_rows()
+        }
+    finally:
+        for pc in (browser, server):
+            await pc.close()
+
+
+def again(data, wanted):
+    """Whether this is `wanted` once more: its number, then its payload (RFC 4588, section 4)."""
+    packet = rtp.RtpPacket.parse(data, rtp.HeaderExtensionsMap())
+    number = wanted.sequence_number.to_bytes(2, "big")
+    return packet.ssrc != wanted.ssrc and packet.payload == number + wanted.payload

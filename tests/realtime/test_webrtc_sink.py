@@ -3,14 +3,14 @@
 import asyncio
 import gc
 import threading
+import time
 import tracemalloc
 
-import av
 import pytest
 from aiortc.mediastreams import MediaStreamError
 from sink_bench import DECODERS, PATIENCE_S, Viewer, benches
 
-from realtime.encoder import TIME_BASE, Coded
+from realtime.encoder import Coded
 from realtime.sinks.viewer_track import ROWS
 
 
@@ -22,9 +22,7 @@ async def bench():
 
 def stub(index, keyframe, size=5_000):
     payload = bytes(size)
-    packet = av.Packet(payload)
-    packet.pts, packet.time_base, packet.is_keyframe = index * 3000, TIME_BASE, keyframe
-    return Coded(packet, (payload,), index * 3000, keyframe, index, size, {})
+    return Coded(payload, (payload,), index * 3000, keyframe, index)
 
 
 async def refuse_to_pull(track):
@@ -219,3 +217,140 @@ async def test_both_codecs_at_once_have_a_thread_each(bench):
     for viewer in viewers:
         await viewer.drain()
         assert viewer.numbers == shown
+
+
+# ---- viewers with a wire
+
+
+class Wire:
+    """Takes pictures, or not."""
+
+    def __init__(self):
+        self.sent, self.threads, self.takes, self.closed = [], set(), True, 0
+
+    def send(self, payloads, timestamp, keyframe):
+        self.sent.append((timestamp, keyframe))
+        self.threads.add(threading.current_thread().name)
+        return self.takes
+
+    def close(self):
+        self.closed += 1
+
+
+class Wired:
+    """A viewer whose sender has attached a wire, as `peer_tuning` does, and waits in `recv`."""
+
+    def __init__(self, sink, codec="VP8"):
+        self.track, self.wire, self.after = sink.subscribe(codec), Wire(), 0
+        self.track.attach(self.wire, self._after)
+        self.pull = asyncio.get_running_loop().create_task(refuse_to_pull(self.track))
+
+    def _after(self):
+        self.after += 1
+
+
+async def test_a_wire_gets_each_picture_in_the_encoders_thread_beginning_with_a_keyframe(bench):
+    b = bench()
+    one = Wired(b.sink)
+    await asyncio.sleep(0)
+    shown = await b.show(5)
+    assert [timestamp for timestamp, _ in one.wire.sent] == [n * 3000 for n in shown]
+    assert [key for _, key in one.wire.sent] == [True, False, False, False, False]
+    assert one.wire.threads == {"encode VP8"}
+    rows = one.track.take_rows()
+    assert [row.index for row in rows] == shown and one.track.sent == 5
+    assert all(row.stamps["sent"] >= row.stamps["encoded"] for row in rows)
+    assert one.after == 5 and one.track.waiting == 0
+    one.track.stop()
+    await one.pull  # ended as any other
+    assert one.wire.closed == 1
+
+
+async def test_a_picture_that_did_not_go_out_whole_is_followed_by_a_keyframe(bench):
+    b = bench(keyframe_interval_s=0.0)
+    broken, fine = Wired(b.sink), Wired(b.sink)
+    await asyncio.sleep(0)
+    await b.show(2)
+    broken.wire.takes = False
+    await b.show()
+    broken.wire.takes = True
+    before = len(broken.wire.sent)
+    await b.show(3)
+    assert broken.wire.sent[before][1] is True, "nothing is sent that refers to what was lost"
+    assert broken.track.overflows == 1 and not broken.track.starving
+    assert len(fine.wire.sent) == 6 and fine.track.overflows == 0
+    for one in (broken, fine):
+        one.track.stop()
+        await one.pull
+
+
+async def test_a_wire_that_fails_ends_its_own_viewer_only(bench):
+    b = bench()
+    bad, good = Wired(b.sink), Wired(b.sink)
+
+    def fail(*_):
+        raise ValueError("packet is too long")
+
+    bad.wire.send = fail
+    await asyncio.sleep(0)
+    await b.show(3)
+    await bad.pull
+    assert "ValueError" in bad.track.error and bad.wire.closed == 1
+    assert len(good.wire.sent) == 3 and not good.track.error
+    good.track.stop()
+    await good.pull
+
+
+async def test_a_viewer_that_joins_while_a_keyframe_goes_out_gets_one_of_its_own(bench):
+    """The keyframe in flight answers all requests but that of whoever came too late for it."""
+    b = bench(keyframe_interval_s=0.0)
+    first = Wired(b.sink)
+    await asyncio.sleep(0)
+    await b.show(2)
+    late = b.sink.subscribe("VP8")
+    late.attach(Wire(), lambda: None)
+    late._started = True  # its transport came up after the encoder's thread had looked
+    (lane,) = b.sink._lanes.values()
+    lane.limiter.satisfied()
+    assert not lane.limiter.pending
+    await b.show()
+    assert lane.limiter.pending and late.starving
+    first.track.stop()
+    late.stop()
+    await first.pull
+
+
+async def test_a_wire_for_a_track_that_has_ended_is_closed(bench):
+    track, wire = bench().sink.subscribe("VP8"), Wire()
+    track.stop()
+    track.attach(wire, lambda: None)
+    assert wire.closed == 1 and not track.wired
+
+
+async def test_frames_may_be_offered_from_another_thread_while_viewers_come_and_go(bench):
+    b = bench(slots=8)
+    steady = Wired(b.sink, "VP8")
+    await asyncio.sleep(0)
+    errors = []
+
+    def offer():
+        try:
+            for _ in range(60):
+                if b.pool.free:
+                    b.offer()
+                time.sleep(0.002)
+        except Exception as error:
+            errors.append(error)
+
+    camera = threading.Thread(target=offer)
+    camera.start()
+    while camera.is_alive():
+        guest = Wired(b.sink, "H264")
+        await asyncio.sleep(0.005)
+        guest.track.stop()
+        await guest.pull
+    camera.join()
+    assert errors == []
+    await b.until(lambda: steady.wire.sent)
+    steady.track.stop()
+    await steady.pull
