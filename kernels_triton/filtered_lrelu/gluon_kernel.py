@@ -16,12 +16,12 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
 from kernels_triton.aot import Variant
-from kernels_triton.filtered_lrelu.kernel import SIZES, arguments, processors_of, variant
 from kernels_triton.filtered_lrelu.lanes import ORDERED, PACKED
+from kernels_triton.filtered_lrelu.launch import OPTIONAL, SIZES, Call, variant
 from kernels_triton.filtered_lrelu.resampling import Resampling
 from kernels_triton.filtered_lrelu.schedule import schedule
 from kernels_triton.filtered_lrelu.stream import stream_tile
-from kernels_triton.filtered_lrelu.tiling import Tiling, tiling, unrolled, widest
+from kernels_triton.filtered_lrelu.tiling import Tiling, unrolled, widest
 from kernels_triton.filtered_lrelu.typical import typical
 
 
@@ -104,28 +104,19 @@ def gluon_filtered_lrelu_kernel(
     )
 
 
-def run(
-    x: Tensor,
-    how: Resampling,
-    scale_in: Tensor | None,
-    bias: Tensor | None,
-    scale_out: Tensor | None,
-    out: Tensor,
-) -> Tensor:
+def run(call: Call) -> Tensor:
     """See `kernel.run`, which calls this."""
-    major, minor = capability_of(x.device)
+    x, out, plan = call.x, call.out, schedule(call.how)
+    capability = capability_of(x.device)
     # Half-precision max and min, two at a time, are of sm_80; a clamp by magnitude is of sm_86.
-    packed = x.dtype == torch.float16 and major >= 8 and _words(x) and _words(out)
+    packed = x.dtype == torch.float16 and capability >= (8, 0) and _words(x) and _words(out)
     math = PACKED.value if packed else ORDERED.value
-    lanes = x.shape[3] // 2 if packed else x.shape[3]
-    plan = schedule(how)
-    size = (out.shape[1], out.shape[2])
-    cut = tiling(plan, size, lanes, x.shape[0], processors_of(x.device), widest(plan, packed))
-    grid, values, constants = arguments(x, how, scale_in, bias, scale_out, out, cut, math)
+    cut = call.tiling(math, widest(plan, packed))
+    grid, values, constants = call.arguments(cut, math)
     gluon_filtered_lrelu_kernel[grid](
         *values,
         **constants,
-        SIGNED=(major, minor) >= (8, 6),
+        SIGNED=capability >= (8, 6),
         WARPS=cut.warps,
         num_warps=cut.warps,
     )
@@ -145,19 +136,18 @@ def _words(x: Tensor) -> bool:
 
 def variants() -> list[Variant]:
     """Gluon at the constants of T's and R's layers; as wide as large maps have them, and narrow."""
-    every = ("scale_in", "bias", "scale_out")
     late = (89, 90)  # with the clamp in one instruction
     cases: tuple[tuple[str, Resampling, int, str, tuple[str, ...], int, tuple[int, ...]], ...] = (
-        ("up 2", typical(2, 9), 64, "fp16", every, 0, late),
-        ("up 2 on sm_80", typical(2, 9), 64, "fp16", every, 0, (80,)),
-        ("up 2, narrow", typical(2, 10), 512, "fp16", every, 4, late),
-        ("up 4", typical(4, 17), 128, "fp16", every, 0, late),
-        ("up 2, cropped, critical", typical(2, -4), 32, "fp16", every[2:], 0, late),
-        ("up 2, 2 terms", typical(2, 9, 2), 256, "fp16", every, 0, late),
-        ("up 4, 3 terms", typical(4, 18, 3), 64, "fp16", every, 0, late),
-        ("up 4, 3 terms on sm_80", typical(4, 18, 3), 64, "fp16", every, 0, (80,)),
-        ("up 2", typical(2, 9), 64, "bf16", every, 0, late),
-        ("up 4", typical(4, 17), 64, "fp32", every, 0, late),
+        ("up 2", typical(2, 9), 64, "fp16", OPTIONAL, 0, late),
+        ("up 2 on sm_80", typical(2, 9), 64, "fp16", OPTIONAL, 0, (80,)),
+        ("up 2, narrow", typical(2, 10), 512, "fp16", OPTIONAL, 4, late),
+        ("up 4", typical(4, 17), 128, "fp16", OPTIONAL, 0, late),
+        ("up 2, cropped, critical", typical(2, -4), 32, "fp16", OPTIONAL[2:], 0, late),
+        ("up 2, 2 terms", typical(2, 9, 2), 256, "fp16", OPTIONAL, 0, late),
+        ("up 4, 3 terms", typical(4, 18, 3), 64, "fp16", OPTIONAL, 0, late),
+        ("up 4, 3 terms on sm_80", typical(4, 18, 3), 64, "fp16", OPTIONAL, 0, (80,)),
+        ("up 2", typical(2, 9), 64, "bf16", OPTIONAL, 0, late),
+        ("up 4", typical(4, 17), 64, "fp32", OPTIONAL, 0, late),
     )
     found = []
     for name, how, channels, dtype, given, columns, targets in cases:

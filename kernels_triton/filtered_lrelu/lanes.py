@@ -1,8 +1,12 @@
-"""Arithmetic of the filtered leaky ReLU's kernels on lanes: one channel each, or two.
+"""What the filtered leaky ReLU's kernels do on lanes of one channel, or two: arithmetic, and rows
+between memory and registers.
 
 Taps are compile-time constants and end up inside the instructions. Plain Triton and Gluon kernels
 call the same functions.
 """
+
+# mypy: disable-error-code="assignment"
+# Tuples grow at compile time, one statement at a time: each has another type.
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ PACKED = tl.constexpr(2)
 ORDERED = tl.constexpr(3)
 
 NAN = tl.constexpr(tl.PropagateNan.ALL)
+FAR = tl.constexpr(-(2**30))  # a column outside of every picture
 
 
 @triton.constexpr_function
@@ -223,3 +228,119 @@ def fir(
         if j != BEGIN:
             total = plus_times(total, values[FIRST + j * STRIDE], TAPS[AT + j], MATH)
     return total
+
+
+@triton.jit
+def is_there(column, width):
+    """Whether a column is one of the picture: one comparison, as a negative one becomes large."""
+    return column.to(tl.uint32, bitcast=True) < width.to(tl.uint32, bitcast=True)
+
+
+@triton.jit
+def load_all(here_ptr, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr):
+    samples = ()
+    for i in tl.static_range(SAMPLES):
+        samples = samples + (tl.load(here_ptr + i * CHANNELS),)
+    return samples
+
+
+@triton.jit
+def load_some(here_ptr, column, width, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr):
+    samples = ()
+    for i in tl.static_range(SAMPLES):
+        there = is_there(column + i, width)
+        samples = samples + (tl.load(here_ptr + i * CHANNELS, mask=there, other=0),)
+    return samples
+
+
+@triton.jit
+def read_row(
+    x_ptr, row, height, width, column, inside, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr
+):
+    """SAMPLES values of a row as they lie in memory, zero where there is no picture.
+
+    Args:
+        column: [lanes]: first column, FAR for a lane that has nothing to do.
+        inside: Whether no lane has a column outside. Most tiles are so, and need no masks.
+    """
+    here_ptr = x_ptr + row.to(tl.int64) * width * CHANNELS
+    there = (row >= 0) & (row < height)
+    if there & inside:
+        samples = load_all(here_ptr, CHANNELS, SAMPLES)
+    else:
+        samples = load_some(here_ptr, tl.where(there, column, FAR), width, CHANNELS, SAMPLES)
+    return samples
+
+
+@triton.jit
+def all_scaled(samples, scale, bias, SAMPLES: tl.constexpr, MATH: tl.constexpr):
+    ready = ()
+    for i in tl.static_range(SAMPLES):
+        ready = ready + (scaled(samples[i], scale, bias, MATH),)
+    return ready
+
+
+@triton.jit
+def some_scaled(samples, column, width, scale, bias, SAMPLES: tl.constexpr, MATH: tl.constexpr):
+    ready = ()
+    for i in tl.static_range(SAMPLES):
+        there = is_there(column + i, width)
+        ready = ready + (tl.where(there, scaled(samples[i], scale, bias, MATH), 0),)
+    return ready
+
+
+@triton.jit
+def prepared(
+    samples,
+    row,
+    height,
+    width,
+    column,
+    inside,
+    scale,
+    bias,
+    SAMPLES: tl.constexpr,
+    MATH: tl.constexpr,
+):
+    """A row in the type that sums are computed in, scaled and biased inside the picture only.
+
+    Apart from `read_row`, so that nothing waits for memory before the row is needed.
+    """
+    if bias is None:  # a scaled zero is zero
+        return all_scaled(samples, scale, bias, SAMPLES, MATH)
+    else:
+        there = (row >= 0) & (row < height)
+        if there & inside:
+            ready = all_scaled(samples, scale, bias, SAMPLES, MATH)
+        else:
+            ready = some_scaled(
+                samples, tl.where(there, column, FAR), width, scale, bias, SAMPLES, MATH
+            )
+        return ready
+
+
+@triton.jit
+def write_row(
+    out_ptr,
+    values,
+    row,
+    rows,
+    width,
+    column,
+    whole,
+    scale,
+    CHANNELS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    MATH: tl.constexpr,
+):
+    """A finished row of the tile, if it is one of the tile's own."""
+    if (row >= 0) & (row < rows):
+        here_ptr = out_ptr + row.to(tl.int64) * width * CHANNELS
+        if whole:
+            for o in tl.static_range(COLUMNS):
+                done = scaled(values[o], scale, None, MATH).to(out_ptr.dtype.element_ty)
+                tl.store(here_ptr + o * CHANNELS, done)
+        else:
+            for o in tl.static_range(COLUMNS):
+                done = scaled(values[o], scale, None, MATH).to(out_ptr.dtype.element_ty)
+                tl.store(here_ptr + o * CHANNELS, done, mask=is_there(column + o, width))

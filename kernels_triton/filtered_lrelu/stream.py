@@ -18,139 +18,24 @@ import triton
 import triton.language as tl
 
 from kernels_triton.filtered_lrelu.lanes import (
+    FAR,
     HALF,
     PACKED,
     activate,
     fir,
     load_scale,
     plus_times,
-    scaled,
+    prepared,
+    read_row,
     times,
+    write_row,
 )
-
-FAR = tl.constexpr(-(2**30))  # a column outside of every picture
 
 
 @triton.constexpr_function
 def moves_at(steps):
     """Oversampled row of a step before which the window moves on; their number: after the last."""
     return list(steps).index(1) if 1 in list(steps) else len(steps)
-
-
-@triton.jit
-def is_there(column, width):
-    """Whether a column is one of the picture: one comparison, as a negative one becomes large."""
-    return column.to(tl.uint32, bitcast=True) < width.to(tl.uint32, bitcast=True)
-
-
-@triton.jit
-def load_all(here_ptr, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr):
-    samples = ()
-    for i in tl.static_range(SAMPLES):
-        samples = samples + (tl.load(here_ptr + i * CHANNELS),)
-    return samples
-
-
-@triton.jit
-def load_some(here_ptr, column, width, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr):
-    samples = ()
-    for i in tl.static_range(SAMPLES):
-        there = is_there(column + i, width)
-        samples = samples + (tl.load(here_ptr + i * CHANNELS, mask=there, other=0),)
-    return samples
-
-
-@triton.jit
-def read_row(
-    x_ptr, row, height, width, column, inside, CHANNELS: tl.constexpr, SAMPLES: tl.constexpr
-):
-    """SAMPLES values of a row as they lie in memory, zero where there is no picture.
-
-    Args:
-        column: [lanes]: first column, FAR for a lane that has nothing to do.
-        inside: Whether no lane has a column outside. Most tiles are so, and need no masks.
-    """
-    here_ptr = x_ptr + row.to(tl.int64) * width * CHANNELS
-    there = (row >= 0) & (row < height)
-    if there & inside:
-        samples = load_all(here_ptr, CHANNELS, SAMPLES)
-    else:
-        samples = load_some(here_ptr, tl.where(there, column, FAR), width, CHANNELS, SAMPLES)
-    return samples
-
-
-@triton.jit
-def all_scaled(samples, scale, bias, SAMPLES: tl.constexpr, MATH: tl.constexpr):
-    ready = ()
-    for i in tl.static_range(SAMPLES):
-        ready = ready + (scaled(samples[i], scale, bias, MATH),)
-    return ready
-
-
-@triton.jit
-def some_scaled(samples, column, width, scale, bias, SAMPLES: tl.constexpr, MATH: tl.constexpr):
-    ready = ()
-    for i in tl.static_range(SAMPLES):
-        there = is_there(column + i, width)
-        ready = ready + (tl.where(there, scaled(samples[i], scale, bias, MATH), 0),)
-    return ready
-
-
-@triton.jit
-def prepared(
-    samples,
-    row,
-    height,
-    width,
-    column,
-    inside,
-    scale,
-    bias,
-    SAMPLES: tl.constexpr,
-    MATH: tl.constexpr,
-):
-    """A row in the type that sums are computed in, scaled and biased inside the picture only.
-
-    Apart from `read_row`, so that nothing waits for memory before the row is needed.
-    """
-    if bias is None:  # a scaled zero is zero
-        return all_scaled(samples, scale, bias, SAMPLES, MATH)
-    else:
-        there = (row >= 0) & (row < height)
-        if there & inside:
-            ready = all_scaled(samples, scale, bias, SAMPLES, MATH)
-        else:
-            ready = some_scaled(
-                samples, tl.where(there, column, FAR), width, scale, bias, SAMPLES, MATH
-            )
-        return ready
-
-
-@triton.jit
-def write_row(
-    out_ptr,
-    values,
-    row,
-    rows,
-    width,
-    column,
-    whole,
-    scale,
-    CHANNELS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    MATH: tl.constexpr,
-):
-    """A finished row of the tile, if it is one of the tile's own."""
-    if (row >= 0) & (row < rows):
-        here_ptr = out_ptr + row.to(tl.int64) * width * CHANNELS
-        if whole:
-            for o in tl.static_range(COLUMNS):
-                done = scaled(values[o], scale, None, MATH).to(out_ptr.dtype.element_ty)
-                tl.store(here_ptr + o * CHANNELS, done)
-        else:
-            for o in tl.static_range(COLUMNS):
-                done = scaled(values[o], scale, None, MATH).to(out_ptr.dtype.element_ty)
-                tl.store(here_ptr + o * CHANNELS, done, mask=is_there(column + o, width))
 
 
 @triton.jit
@@ -279,6 +164,42 @@ def zeros_like_lanes(lanes, MATH: tl.constexpr):
 
 
 @triton.jit
+def no_sums(lanes, COUNT: tl.constexpr, MATH: tl.constexpr):
+    """What outputs begin with."""
+    zero = zeros_like_lanes(lanes, MATH)
+    sums = ()
+    for _ in tl.static_range(COUNT):
+        sums = sums + (zero,)
+    return sums
+
+
+@triton.jit
+def first_window(
+    here_ptr,
+    row,
+    height,
+    width,
+    column,
+    inside,
+    scale,
+    bias,
+    CHANNELS: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    WINDOW: tl.constexpr,
+    MATH: tl.constexpr,
+):
+    """WINDOW rows from `row` on, prepared."""
+    window = ()
+    for _ in tl.static_range(WINDOW):
+        samples = read_row(here_ptr, row, height, width, column, inside, CHANNELS, SAMPLES)
+        window = window + prepared(
+            samples, row, height, width, column, inside, scale, bias, SAMPLES, MATH
+        )
+        row += 1
+    return window
+
+
+@triton.jit
 def moved_on(window, row, SAMPLES: tl.constexpr, WINDOW: tl.constexpr):
     """The window one row further down."""
     kept = ()
@@ -372,17 +293,22 @@ def stream_tile(
     there_ptr += out_column * channels + channel
     column = tl.where(wanted, column, FAR)
     out_column = tl.where(wanted, out_column, FAR)
-    window = ()
-    for _ in tl.static_range(WINDOW):
-        samples = read_row(here_ptr, row, height, width, column, inside, channels, SAMPLES)
-        window = window + prepared(
-            samples, row, height, width, column, inside, scale_in, bias, SAMPLES, MATH
-        )
-        row += 1
-    zero = zeros_like_lanes(lanes, MATH)
-    sums = ()
-    for _ in tl.static_range(COLUMNS * (HALVES - 1)):
-        sums = sums + (zero,)
+    window = first_window(
+        here_ptr,
+        row,
+        height,
+        width,
+        column,
+        inside,
+        scale_in,
+        bias,
+        channels,
+        SAMPLES,
+        WINDOW,
+        MATH,
+    )
+    row += WINDOW
+    sums = no_sums(lanes, COLUMNS * (HALVES - 1), MATH)
     out_row = tl.program_id(1) * 0 + (1 - HALVES)
     turn = tl.program_id(1) * 0
     while turn < turns:  # the interpreter of numpy 2.4 has no range of what is not constant

@@ -20,6 +20,7 @@ pytest.importorskip("triton")
 from kernels_triton.choice import implementation
 from kernels_triton.filtered_lrelu import Resampling, fused_filtered_lrelu, kernel, reference
 from kernels_triton.filtered_lrelu.lanes import FLOAT, HALF
+from kernels_triton.filtered_lrelu.launch import Call
 from kernels_triton.filtered_lrelu.schedule import schedule
 from kernels_triton.filtered_lrelu.tiling import Tiling
 from kernels_triton.filtered_lrelu.typical import typical
@@ -85,8 +86,8 @@ def computed(
 ) -> Tensor:
     """By the plain kernel, into memory that holds nothing but NaN."""
     out = torch.full((x.shape[0], *size, x.shape[3]), torch.nan, dtype=x.dtype, device=DEVICE)
-    scales = [more.get(name) for name in EVERY]
-    return kernel.launch(x, how, *scales, out, cut or tile(how, size), math)
+    call = Call(x, how, *[more.get(name) for name in EVERY], out)
+    return kernel.launch(call, cut or tile(how, size), math)
 
 
 def expected(x: Tensor, how: Resampling, size: tuple[int, int], more: dict[str, Tensor]) -> Tensor:
