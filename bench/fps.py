@@ -114,6 +114,11 @@ def wanted(args: argparse.Namespace, run: script.Run) -> tuple[list[str], list[s
     return ways, [CPU_CASE] if args.goals else [*seeded_sizes(run.device), *registry.names()]
 
 
+def _label(row: script.Row) -> str:
+    way = f"{row['backend']} {row['precision']}".strip()
+    return f"{row['model']}, {way}, {row['resolution']}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run = script.Run(args, __file__, argv, BUDGET_S)
@@ -142,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         note=NOTE,
         limits=limits,
         shown=[table(results), *published_lines(results)],
-        label=lambda row: f"{row['model']}, {row['backend']} {row['precision']}",
+        label=_label,
         absent=plan.absent,
         wrong=plan.wrong,
         reached=goals(results),
