@@ -7,11 +7,14 @@ folder must be the user's alone, and a file that is not what was written is buil
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
 import logging
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +38,9 @@ PACKAGE = "torch_tensorrt"
 # Of torch_tensorrt.dynamo.compile: the network's own precisions, as eager draws it.
 SETTINGS: Mapping[str, Any] = {"use_explicit_typing": True, "truncate_double": True}
 MOST_KEPT = 16  # engines; the oldest go first
+PART = ".part-"  # of the folder in which files are written
+PART_S = 3600.0  # writing takes seconds: an older one is of a process that was ended meanwhile
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 log = logging.getLogger(__name__)
 
 
@@ -133,7 +139,8 @@ class Engines:
 
     def _store(self, engine: Callable[..., Any], inputs: tuple[Tensor, ...], path: Path) -> None:
         """Both files whole or not at all; the digest comes last and makes them valid."""
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=PART) as folder:
+            _remove_left_behind(Path(folder))
             part = Path(folder, path.name)
             self._package.save(
                 engine, str(part), output_format="exported_program", arg_inputs=list(inputs)
@@ -147,6 +154,19 @@ class Engines:
         for old in engines[:-MOST_KEPT]:
             old.with_suffix(".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
+
+
+def _remove_left_behind(new: Path) -> None:
+    """A process that is ended at once, as a closing one may be, removes no temporary folder.
+
+    Args:
+        new: One just made, whose stamp is now by the clock of its disk.
+    """
+    now = new.stat().st_mtime
+    for part in new.parent.glob(f"{PART}*"):
+        with contextlib.suppress(OSError):  # somebody else has just removed it
+            if now - part.stat().st_mtime > PART_S:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def cache_key(
@@ -200,14 +220,40 @@ def cache_folder() -> Path | None:
     warning, where that cannot be had.
     """
     base = os.environ.get("XDG_CACHE_HOME") or ""
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    folder = root / "stylewire" / "engines"
+    ours = (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "stylewire"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)  # fails where it belongs to somebody else, but not for root
-        if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to somebody else")
+        for made in (ours, ours / "engines"):
+            made.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = (ours / "engines").resolve()  # a link changed later leads nobody elsewhere
+        if _user() == ours.stat().st_uid:  # what else is cached there may have come first
+            ours.chmod(ours.stat().st_mode & ~OTHERS_WRITE)
+        _check_alone(folder)
     except OSError as error:
         log.warning("no TensorRT engine is kept: %s", error)
         return None
     return folder
+
+
+# The threat: loading an engine runs what is in its file, so whoever can put a file there, or a
+# folder in the place of this one, acts as this user at the next start. A folder can be replaced by
+# those who may write to the one above it, and so on up to the root; where the sticky bit is set, as
+# on /tmp, only by its owner.
+def _check_alone(folder: Path) -> None:
+    """Raises PermissionError: somebody beside the user and root could put an engine there."""
+    user = _user()
+    if user is None:
+        return
+    for place in (folder, *folder.parents):
+        about = place.stat()
+        if about.st_uid != user and (place == folder or about.st_uid != 0):
+            raise PermissionError(f"{place} belongs to somebody else")
+        sticky = place != folder and about.st_mode & stat.S_ISVTX
+        if about.st_mode & OTHERS_WRITE and not sticky:
+            raise PermissionError(
+                f"others may write to {place}; if it is yours: chmod go-w {place}"
+            )
+
+
+def _user() -> int | None:
+    """None where files have no owners that can be compared."""
+    return os.getuid() if hasattr(os, "getuid") else None

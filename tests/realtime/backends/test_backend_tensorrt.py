@@ -6,11 +6,11 @@ program through unchanged, so that all around it is real: torch's own export, sa
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
 import stat
+import sys
 import types
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,11 +125,7 @@ class Passing:
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> Passing:
     passing = Passing()
-    monkeypatch.setattr(
-        tensorrt.importlib,
-        "import_module",
-        lambda name: passing if name == "torch_tensorrt" else importlib.import_module(name),
-    )
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", passing)  # type: ignore[arg-type]
     return passing
 
 
@@ -238,6 +234,18 @@ def test_the_oldest_engines_make_room(package, tmp_path, monkeypatch):
     assert package.loaded == 1
 
 
+def test_what_an_ended_process_left_behind_makes_room(package, tmp_path):
+    for name, age_s in (("old", 2 * tensorrt.PART_S), ("new", 0)):
+        part = tmp_path / f"{tensorrt.PART}{name}"
+        part.mkdir()
+        (part / "engine.pt2").touch()
+        then = (tmp_path.stat().st_mtime - age_s,) * 2
+        os.utime(part, then)
+    engine(tmp_path, Mixing(1))
+    left = [file.name for file in tmp_path.iterdir() if file.name.startswith(tensorrt.PART)]
+    assert left == [f"{tensorrt.PART}new"]  # of a process that may be at it
+
+
 def test_engines_lie_in_a_folder_of_the_users_alone(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = cache_folder()
@@ -249,6 +257,63 @@ def test_engines_lie_in_a_folder_of_the_users_alone(monkeypatch, tmp_path, caplo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     assert cache_folder() is None
+
+
+@pytest.mark.parametrize("of", ["stylewire/engines", ".", ".."])
+@pytest.mark.parametrize("mode", [0o770, 0o707])
+def test_a_folder_that_others_could_replace_is_not_taken(of, mode, monkeypatch, tmp_path, caplog):
+    cache = tmp_path / "above" / "cache"
+    (cache / "stylewire" / "engines").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    assert cache_folder() is not None
+    open_to_others = (cache / of).resolve()
+    open_to_others.chmod(mode)
+    assert cache_folder() is None
+    assert f"others may write to {open_to_others}; if it is yours: chmod go-w" in caplog.text
+    open_to_others.chmod(mode | stat.S_ISVTX)  # as /tmp: names belong to their owners
+    assert (cache_folder() is None) == (of == "stylewire/engines")  # but new files may be added
+
+
+def test_what_is_made_for_other_caches_is_closed_to_others(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "stylewire").mkdir()
+    (tmp_path / "stylewire").chmod(0o775)  # as many a umask has it
+    assert cache_folder() is not None
+    assert stat.S_IMODE((tmp_path / "stylewire").stat().st_mode) == 0o755
+
+
+def test_a_link_is_judged_by_where_it_leads(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    shared, own = tmp_path / "shared", tmp_path / "own"
+    for place in (shared, own):
+        (place / "engines").mkdir(parents=True)
+        (place / "engines").chmod(0o700)
+    shared.chmod(0o777)
+    link = tmp_path / "cache" / "stylewire"
+    link.symlink_to(own)
+    assert cache_folder() == own / "engines"
+    link.unlink()
+    (tmp_path / "cache" / "stylewire").mkdir(mode=0o700)
+    (tmp_path / "cache" / "stylewire" / "engines").symlink_to(shared / "engines")
+    assert cache_folder() is None and str(shared) in caplog.text
+
+
+def test_a_folder_below_somebody_elses_is_not_taken(monkeypatch, tmp_path, caplog):
+    """Root's are everybody's; a third one's are not."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    of = Path.stat
+
+    def foreign(path, **options):
+        found = of(path, **options)
+        if path != tmp_path.parent:
+            return found
+        return os.stat_result((*found[:4], os.getuid() + 1, *found[5:]))
+
+    assert cache_folder() is not None
+    monkeypatch.setattr(tensorrt.Path, "stat", foreign)
+    assert cache_folder() is None
+    assert f"{tmp_path.parent} belongs to somebody else" in caplog.text
 
 
 @pytest.mark.skipif(find_spec("torch_tensorrt") is not None, reason="torch_tensorrt is installed")
