@@ -38,8 +38,8 @@ GOAL_SIZE, GOAL_P50_MS, GOAL_P99_MS = 512, 0.5, 1.0
 NOTE = (
     "From the complete I420 picture in its slot to the return of sendto for its last packet, the "
     "codec's own call taken off: hand-over to the encoder thread, payloads, the viewer's wire, "
-    "SRTP, UDP to a peer in another process on this machine. It looks for packets every 2 ms and so "
-    "is not woken by the call that sends."
+    "SRTP, UDP to a peer in another process on this machine. It looks for packets every 2 ms and "
+    "so is not woken by the call that sends."
 )
 
 
@@ -51,8 +51,8 @@ def frame_times(at: Mapping[str, int]) -> dict[str, float]:
     marks = {
         "handed": at["taken"] - at["rendered"],  # from the render thread to the encoder's
         "encoder": at["encoded"] - at["taken"] - at["codec"],  # around the codec, and payloads
-        "sent": at["sent"] - at["encoded"],  # all packets encrypted and out
-        "whole": at["sent"] - at["rendered"] - at["codec"],
+        "sent": at["left"] - at["encoded"],  # all packets encrypted and out
+        "whole": at["left"] - at["rendered"] - at["codec"],
         "codec_call": at["codec"],
     }
     return {name: ns / 1e6 for name, ns in marks.items()}

@@ -48,7 +48,9 @@ class FrameRow:
 
     index: int  # the tick's
     timestamp: int  # 90 kHz; the viewer's own origin is added on the wire
-    stamps: dict[str, int]  # monotonic ns: "due", "sampled", "rendered", "encoded", "sent"
+    # Monotonic ns: "due", "sampled", "rendered", "encoded", "sent" (when sending began); with a wire
+    # "left" too, when its last packet was in the hands of the system.
+    stamps: dict[str, int]
     bytes: int
     keyframe: bool
 
@@ -132,8 +134,9 @@ class ViewerTrack(MediaStreamTrack):
             self.dropped += 1
             return
         self._needs_keyframe = False
+        begun_ns = time.monotonic_ns()
         whole = wire.send(coded.payloads, coded.timestamp, coded.keyframe)
-        self._note(coded, time.monotonic_ns())
+        self._note(coded, begun_ns, time.monotonic_ns())
         if not whole:
             self.overflows += 1
             self._needs_keyframe = True  # the sink asks for it, on the loop
@@ -195,8 +198,10 @@ class ViewerTrack(MediaStreamTrack):
         if self._wire is not None:
             self._wire.close()
 
-    def _note(self, coded: Coded, sent_ns: int) -> None:
+    def _note(self, coded: Coded, sent_ns: int, left_ns: int | None = None) -> None:
         stamps = {**coded.stamps, "sent": sent_ns}
+        if left_ns is not None:
+            stamps["left"] = left_ns
         self._rows.append(
             FrameRow(coded.index, coded.timestamp, stamps, coded.bytes, coded.keyframe)
         )

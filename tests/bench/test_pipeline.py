@@ -56,7 +56,7 @@ def test_frames_are_timed_from_the_slot_to_the_last_packet() -> None:
 
 def test_the_codecs_own_time_is_taken_off_and_nothing_else() -> None:
     stamps = {"rendered": 0, "taken": 300_000, "encoded": 2_500_000, "codec": 2_000_000}
-    times = pipeline.frame_times({**stamps, "sent": 3_000_000})
+    times = pipeline.frame_times({**stamps, "left": 3_000_000})
     assert times == {
         "handed": 0.3,
         "encoder": pytest.approx(0.2),
