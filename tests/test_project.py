@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shlex
@@ -91,6 +92,18 @@ def test_everything_that_is_needed_is_pinned() -> None:
 def test_torch_is_pinned_without_a_build() -> None:
     """A local suffix would refuse the CUDA build on a machine that has a GPU."""
     assert re.fullmatch(r"2\.\d+\.\d+", pins()["torch"])
+
+
+def test_tritons_range_begins_with_the_version_that_is_tested() -> None:
+    """The one that `make test` brings, and of which kernels_triton/resources.json is."""
+    tested = re.search(
+        r"^TRITON := triton==(\d+\.\d+)\.\d+$", (ROOT / "Makefile").read_text(), re.M
+    )
+    recorded = json.loads((ROOT / "kernels_triton/resources.json").read_text())["triton"]
+    assert tested and recorded.startswith(f"{tested[1]}.")
+    (stated,) = [r for r in PROJECT["optional-dependencies"]["gpu"] if r.startswith("triton")]
+    assert stated.partition(";")[0] == f"triton>={tested[1]},<4"
+    assert f"Triton ({tested[1]} is tested)" in README
 
 
 # Text
