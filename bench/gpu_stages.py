@@ -128,47 +128,68 @@ def frames(name: str, against: str | None, seconds: float, keep: Keep, gpu: Cuda
     calls: dict[str, Callable[[], object]] = {"ours": _stream_of(ours, system)}
     calls |= {base.name: base.frame for base in bases}
     calls |= _engine(system, truth, absent, gpu)
-    per_block = {
-        key: blocks.frames_per_block(call, seconds / blocks.BLOCKS, gpu.sync)
-        for key, call in calls.items()
-    }
-    per_block["ours"] = max(per_block["ours"], FRAMES // blocks.BLOCKS)
-    limits = ceilings.measure(gpu.name, [gpu.dtype], min(0.2, seconds / 10))
-    timed = blocks.interleave(calls, frames=per_block, sync=gpu.sync)
-    limits = limits.or_better(ceilings.measure(gpu.name, [gpu.dtype], min(0.2, seconds / 10)))
-    parts = work.parts_of(system.synthesizer) or []
-    floor = limits.floor_ms(parts, gpu.dtype)
-    row = blocks.figures(timed["ours"])
+    timed, limits = _timed(calls, seconds, gpu)
     counted = launches.count(calls["ours"], gpu.name)
-    eager, graph = _pair(bases)
     keep(
         {
             "model": name,
             "trained": False,
             "resolution": system.resolution,
-            **row,
+            **blocks.figures(timed["ours"]),
             "psnr_db": round(exact, 1),
             "i420_psnr_db": round(i420_db, 1),
             "launches": counted.host,
             "device_operations": counted.device,
-            "roofline_ms": round(floor, 4),
-            "roofline_percent": round(100 * floor / row["p50_ms"], 1),
-            "ceilings": limits.as_dict(),
+            **_roofline(system, timed["ours"], limits, gpu.dtype),
             "engine_ms": blocks.figures(timed["engine"])["p50_ms"] if "engine" in timed else None,
-            "baseline": eager,
-            "vs_eager": _ratio(timed, eager),
-            "vs_graph": _ratio(timed, graph),
-            "baselines": {
-                base.name: {
-                    **{k: blocks.figures(timed[base.name])[k] for k in ("p50_ms", "frames")},
-                    "ratio": _ratio(timed, base.name),
-                }
-                for base in bases
-            },
+            **_beside(timed, bases),
             "absent": absent,
             "warnings": harness.instabilities(timed["ours"].samples),
         }
     )
+
+
+def _timed(
+    calls: dict[str, Callable[[], object]], seconds: float, gpu: Cuda
+) -> tuple[dict[str, blocks.Timed], ceilings.Ceilings]:
+    """All in turn, for so long each; and the ceilings, measured before and after."""
+    per_block = {
+        key: blocks.frames_per_block(call, seconds / blocks.BLOCKS, gpu.sync)
+        for key, call in calls.items()
+    }
+    per_block["ours"] = max(per_block["ours"], FRAMES // blocks.BLOCKS)
+    least = min(0.2, seconds / 10)
+    limits = ceilings.measure(gpu.name, [gpu.dtype], least)
+    timed = blocks.interleave(calls, frames=per_block, sync=gpu.sync)
+    return timed, limits.or_better(ceilings.measure(gpu.name, [gpu.dtype], least))
+
+
+def _roofline(
+    system: Any, timed: blocks.Timed, limits: ceilings.Ceilings, dtype: torch.dtype
+) -> dict[str, Any]:
+    floor = limits.floor_ms(work.parts_of(system.synthesizer) or [], dtype)
+    return {
+        "roofline_ms": round(floor, 4),
+        "roofline_percent": round(100 * floor / blocks.figures(timed)["p50_ms"], 1),
+        "ceilings": limits.as_dict(),
+    }
+
+
+def _beside(timed: dict[str, blocks.Timed], bases: list[Any]) -> dict[str, Any]:
+    """Ours against every baseline, and against the two that count."""
+    eager, graph = _pair(bases)
+    return {
+        "baseline": eager,
+        "vs_eager": _ratio(timed, eager),
+        "vs_graph": _ratio(timed, graph),
+        "baselines": {
+            base.name: {
+                **{k: blocks.figures(timed[base.name])[k] for k in ("p50_ms", "frames")},
+                "ratio": _ratio(timed, base.name),
+            }
+            for base in bases
+        },
+    }
 
 
 def _baselines(
