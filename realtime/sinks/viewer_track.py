@@ -48,8 +48,8 @@ class FrameRow:
 
     index: int  # the tick's
     timestamp: int  # 90 kHz; the viewer's own origin is added on the wire
-    # Monotonic ns: "due", "sampled", "rendered", "encoded", "sent" (when sending began); with a wire
-    # "left" too, when its last packet was in the hands of the system.
+    # Monotonic ns: "due", "sampled", "rendered", "encoded", "sent" (when sending began); with a
+    # wire also "left": its last packet is in the hands of the system.
     stamps: dict[str, int]
     bytes: int
     keyframe: bool
