@@ -2,8 +2,8 @@
 
 It negotiates, decrypts and counts; it does not decode, which would take the core that is measured.
 It looks for packets every POLL_S and never waits for one: on one machine a process that waits is
-woken by the very call that sends, which would be billed to the sender; a peer elsewhere costs the
-sender no such thing.
+woken by the very call that sends, which would be billed to the sender. For the same reason it
+gives way to whoever wants its core. A peer elsewhere costs the sender no such thing.
 Speaks JSON, a line each way: its offer out, the answer in; at the end of input, what it got out.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import selectors
 import sys
 import time
@@ -82,6 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/pipeline_peer.py", description=__doc__)
     parser.add_argument("--codec", default="VP8", choices=("H264", "VP8"))
     codec = parser.parse_args().codec
+    if hasattr(os, "nice"):
+        os.nice(19)
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Polling())) as runner:
         runner.run(receive(codec))
 

@@ -17,6 +17,9 @@ from realtime.messages import RenderRequest
 if TYPE_CHECKING:
     from realtime.painter import Viewpoint
 
+# Whoever was given a frame begins before the event loop is woken for it: woken together, the loop
+# would take the core and the interpreter's lock first, and it has a whole interval's time.
+HEAD_START_S = 50e-6
 log = logging.getLogger(__name__)
 
 
@@ -42,11 +45,15 @@ class FrameJob:
         """Jobs of one kind may be drawn together."""
         return self.request.look.model, self.request.look.resolution
 
-    def end(self, broken: FrameBroken | None) -> None:
-        """The pixels are in the slot, or are no picture: tell who waits, in any case."""
+    def end(self, broken: FrameBroken | None) -> bool:
+        """The pixels are in the slot, or are no picture.
+
+        Returns:
+            Whether all is well: then `future` is still to be resolved. If not, it has been.
+        """
         if broken is not None:
             self.fail(broken)
-            return
+            return False
         try:
             if self.request.barcode:
                 barcode.stamp(self.frame.planes[0], self.request.tick.index)
@@ -54,14 +61,14 @@ class FrameJob:
         except Exception as error:  # this frame's outer edge; its neighbours are fine
             log.exception("finishing a frame")
             fail_all([self], error)
-            return
+            return False
         try:
             if self.deliver is not None:
                 self.deliver(self.frame)
         except Exception as error:  # the receiver's, and whoever asked is to know
             self.future.set_exception(error)
-        else:
-            self.future.set_result(None)
+            return False
+        return True
 
     def fail(self, error: BaseException) -> None:
         self.future.set_exception(error)
@@ -85,8 +92,11 @@ class Flight:
         """
         try:
             broken = self.pending.wait()
-            for job, why in zip(self.jobs, broken, strict=True):
-                job.end(why)
+            ended = [job for job, why in zip(self.jobs, broken, strict=True) if job.end(why)]
+            if any(job.deliver is not None for job in ended):
+                time.sleep(HEAD_START_S)
+            for job in ended:
+                job.future.set_result(None)
         except Exception as error:  # the outer edge of these frames: a device may raise anything
             log.exception("waiting for frames")
             fail_all([job for job in self.jobs if not job.future.done()], error)

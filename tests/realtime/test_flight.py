@@ -104,3 +104,13 @@ def test_a_broken_picture_is_not_delivered() -> None:
     one.deliver = seen.append
     Flight([one], Done([FrameBroken("NaN")])).finish()
     assert isinstance(outcome(one), FrameBroken) and seen == []
+
+
+def test_every_frame_is_delivered_before_anybody_is_told() -> None:
+    """Whoever gets a frame begins while the event loop still sleeps."""
+    jobs, told = [job(), job()], []
+    for one in jobs:
+        one.deliver = lambda frame: told.append([other.future.done() for other in jobs])
+    Flight(jobs, Done([None, None])).finish()
+    assert told == [[False, False], [False, False]]
+    assert [outcome(one) for one in jobs] == [None, None]
