@@ -1,0 +1,1 @@
+"""What `stylewire` does with models from the command line, a file for each command."""

@@ -1,0 +1,1 @@
+"""Training: data, the loop, what it writes. It knows no system; systems know it."""
