@@ -108,7 +108,7 @@ PIPELINE: list[Column] = [
     ("frame ready to sent p50 / p95 / p99, ms", lambda r: percentiles(r, "whole") + doubt(r)),
     ("to the encoder", lambda r: number(r["handed"]["p50"], 2)),
     ("around the codec", lambda r: number(r["encoder"]["p50"], 2)),
-    ("to the socket", lambda r: number(r["published"]["p50"], 2)),
+    ("to the socket", lambda r: number(r["sent"]["p50"], 2)),
     ("codec itself (not counted)", lambda r: number(r["codec_call"]["p50"], 2)),
     ("packets", lambda r: number(r["packets_per_frame"], 0)),
     ("most kB allocated a frame", lambda r: held(r)),

@@ -174,7 +174,7 @@ def test_figures_of_the_fused_way_have_columns_and_empty_columns_do_not(place: P
 
 def pipeline_row() -> dict[str, Any]:
     stage = {"p50": 0.4, "p95": 0.6, "p99": 0.9, "max": 2.0}
-    stages = {name: stage for name in ("whole", "handed", "encoder", "published", "codec_call")}
+    stages = {name: stage for name in ("whole", "handed", "encoder", "sent", "codec_call")}
     held = {"peak_bytes_p99": 50_000, "picture_bytes": 393_216}
     about = {"codec": "VP8", "size": 512, "packets_per_frame": 7.4, "frames": 1000}
     return {**about, **stages, "memory": held, "warnings": []}
