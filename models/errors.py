@@ -3,6 +3,7 @@
 ModelError
  |- BadConfig         a hyperparameter is unknown, missing or out of range
  |- BadCheckpoint     a file that is no checkpoint, is damaged or asks for too much (`code`)
+ |- BadKit            a file of head geometry is refused
  |- NotGenerative     the system has no motion of its own: it needs a driver
  `- NotDrivable       the system cannot be driven by a face
 """
@@ -27,6 +28,10 @@ class BadCheckpoint(ModelError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+class BadKit(ModelError):
+    """The geometry that heads are drawn from is damaged, incomplete or something else."""
 
 
 class NotGenerative(ModelError):
