@@ -1,0 +1,1 @@
+"""Clips for training: folders and zips of frames, video files, and whoever else makes them."""
