@@ -36,6 +36,8 @@ class Domain(IntEnum):
 
     STYLEGAN_V_MOTION = 1
     WALK = 2
+    FACE_TRACK = 3
+    FACE_PERSON = 4
 
 
 def philox4x32(
