@@ -13,12 +13,23 @@ from models.contracts import System
 from models.errors import BadConfig, ModelError
 
 if TYPE_CHECKING:
+    import torch
+
     from models.checkpoint import Checkpoint
+    from models.training.config import TrainConfig
+    from models.training.contracts import DataInfo, Trainer
 
 SYSTEMS: dict[str, str] = {  # family of a checkpoint -> module with `build(checkpoint, name=)`
     "stylegan2": "models.stylegan",
     "stylegan3": "models.stylegan",
     "stylegan_v": "models.stylegan_v",
+}
+
+TRAINERS: dict[
+    str, str
+] = {  # `system` of a training run -> module with `build(config, info, device)`
+    "stylegan_v": "models.stylegan_v.training",
+    "stylegan_v_fit": "models.stylegan_v.fit",
 }
 
 
@@ -73,3 +84,17 @@ def build(checkpoint: Checkpoint, *, name: str | None = None) -> System:
             f"family {checkpoint.family!r} has no system here; known are {', '.join(SYSTEMS)}"
         )
     return cast(System, importlib.import_module(module).build(checkpoint, name=name))
+
+
+def build_trainer(config: TrainConfig, info: DataInfo, device: torch.device) -> Trainer:
+    """What trains the system of a run: fresh networks, made from the run's seed.
+
+    Args:
+        info: Of the data it will learn from.
+    Raises:
+        BadConfig: Nothing trains this system here, or it refuses its tables.
+    """
+    module = TRAINERS.get(config.system)
+    if module is None:
+        raise BadConfig(f"nothing trains {config.system!r}; known are {', '.join(TRAINERS)}")
+    return cast("Trainer", importlib.import_module(module).build(config, info, device))
