@@ -35,7 +35,7 @@ import importlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,8 @@ FORMAT = "stylewire-checkpoint"
 VERSION = 1
 MAX_BYTES = 8 << 30  # of the tensor file
 MAX_JSON_BYTES = 1 << 20
+STORED = ("float32", "float16")  # how a tensor file may store float32 weights
+MOST_HALF = 6e4  # magnitude; float16 ends at 65504
 # A network that may have more numbers than this, or than so many times those of its tensors, is
 # first made without memory. For others torch's machinery for that costs more: 1 s once.
 OUTLINE_FROM = 1 << 24
@@ -100,18 +102,22 @@ def save(
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
     meta: Mapping[str, Any] | None = None,
+    half: Collection[str] = (),
 ) -> Path:
     """Writes both files beside each other, each whole or not at all, and gives the JSON's path.
 
     Args:
         path: Folder and name; a suffix `.json` or `.safetensors` is ignored.
         meta: Anything JSON can hold.
+        half: Names of float32 tensors to store in half precision; they are float32 again when
+            loaded. For weights alone: frequencies and filters need all of their digits.
 
     Raises:
         BadCheckpoint: What would not load again.
     """
     check_config(family, config)
     check_finite(state)
+    state = {**state, **{key: _halved(key, state) for key in half}}
     tensors_path, json_path = _pair(path)
     # Clones, since safetensors refuses tensors that share memory; sorted, so that equal weights
     # give equal bytes.
@@ -122,7 +128,11 @@ def save(
         "format_version": VERSION,
         "family": family,
         "config": dict(config),
-        "tensors": {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)},
+        "tensors": {
+            "sha256": hashlib.sha256(blob).hexdigest(),
+            "bytes": len(blob),
+            **({"stored": "float16"} if half else {}),
+        },
         "meta": dict(meta or {}),
     }
     text = json.dumps(about, indent=2, allow_nan=False) + "\n"
@@ -136,6 +146,20 @@ def save(
         put_tensors()
         put()
     return json_path
+
+
+def _halved(key: str, state: Mapping[str, Tensor]) -> Tensor:
+    tensor = state.get(key)
+    if tensor is None or tensor.dtype != torch.float32:
+        raise BadCheckpoint(
+            "CKPT_ARCH_MISMATCH", f"{ascii(key[:60])} is no float32 tensor to be stored as float16"
+        )
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    if largest > MOST_HALF:
+        raise BadCheckpoint(
+            "CKPT_NONFINITE", f"tensor {ascii(key[:60])} reaches {largest:g}; float16 ends at 65504"
+        )
+    return tensor.half()
 
 
 @contextmanager
@@ -174,7 +198,10 @@ def load(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
             f"{tensors_path.name} has SHA-256 {digest}, {json_path.name} names "
             f"{str(wanted)[:64]!r}; copy both files again from the same place",
         )
-    return Checkpoint(about["family"], about["config"], read_tensors(blob), about["meta"])
+    state = read_tensors(blob)
+    if about["tensors"].get("stored") == "float16":
+        state = {k: x.float() if x.dtype == torch.float16 else x for k, x in state.items()}
+    return Checkpoint(about["family"], about["config"], state, about["meta"])
 
 
 def read_tensors(blob: bytes) -> dict[str, Tensor]:
@@ -222,6 +249,13 @@ def _read_about(path: Path) -> dict[str, Any]:
         )
     if not all(isinstance(about[field], dict) for field in ("config", "tensors", "meta")):
         raise BadCheckpoint("CKPT_CORRUPT", f"{path.name}: config, tensors and meta must be tables")
+    stored = about["tensors"].get("stored", "float32")
+    if stored not in STORED:
+        raise BadCheckpoint(
+            "CKPT_CORRUPT",
+            f"{path.name}: tensors are stored as {ascii(str(stored)[:40])}; known are "
+            + ", ".join(STORED),
+        )
     check_config(about["family"], about["config"])
     return about
 

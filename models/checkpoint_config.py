@@ -143,14 +143,26 @@ STYLEGAN_V: Schema = {
         "fps": Number(1e-3, 1e4),
         "mapping_net_n_layers": _count(64, optional=True),
         "channel_max": _count(8192, optional=True),
+        "content": {
+            "type": Choice(("normal", "traits")),
+            "version": _count(1 << 16),
+            "prior": Choice(("open", "narrow")),
+        },
         "input": {"type": Choice(("temporal", "const"))},
         "motion": {
             "z_dim": _count(16384),
             "v_dim": _count(16384),
             "motion_z_distance": _FRAMES,
-            "gen_strategy": Choice(("conv", "autoregressive")),
+            "gen_strategy": Choice(("conv", "autoregressive", "tracks")),
             "kernel_size": _count(255),
             "fourier": Choice((True,)),
+            "hidden": _count(16384),
+            "tracks": {
+                "yaw": Number(0, 60),
+                "pitch": Number(0, 35),
+                "roll": Number(0, 30),
+                **{name: Number(0, 2) for name in ("energy", "speech", "gaze", "shift")},
+            },
         },
         "time_enc": {
             "cond_type": Choice(("concat_const", "concat_w", "sum_w")),
@@ -168,6 +180,7 @@ FAMILIES: dict[str, Schema] = {
 }
 
 
+_TRACK = 67  # numbers of a face
 _MAY_LACK = {("stylegan_v", "z_dim")}
 
 
@@ -233,6 +246,8 @@ def most_elements(family: str, config: Mapping[str, Any]) -> int:
     total += _block_elements(config, config.get("synthesis_kwargs", config), waves)
     if family == "stylegan_v":
         motion, c = cfg.get("motion", {}), config["c_dim"]
+        if motion.get("gen_strategy") == "tracks":
+            return int(total + (motion.get("hidden", 128) + 1) * (_TRACK + waves + 1))
         z, v = motion.get("z_dim", 512) + c, motion.get("v_dim", 512)
         total += max(z, v) * (z * max(8, 2 * motion.get("kernel_size", 11)) + 4) + 2 * waves * v
         total += waves * (config["w_dim"] + 8)

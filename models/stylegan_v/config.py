@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import BadConfig
+from models.faces.state import CODE_SIZE
+from models.faces.traits import ANCHORS, COUNT, TRAITS_VERSION
 
 DEFAULT_FPS = 25.0
+PRIORS = ("open", "narrow")
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,19 @@ class MotionConfig:
     z_dim: int = 512  # one noise code
     v_dim: int = 512  # one smoothed code
     distance: float = 16.0  # frames between consecutive codes
-    strategy: str = "conv"  # "conv": two unpadded convolutions; "autoregressive": an LSTM
+    # "conv": two unpadded convolutions; "autoregressive": an LSTM; "tracks": no noise, but the
+    # numbers of a moving face (see tracks.py), and then only what follows `hidden` has a meaning
+    strategy: str = "conv"
     kernel_size: int = 11  # of both convolutions, codes
     frequencies: int = 256  # of the time embedding, which has twice as many entries
     min_period: float = 16.0
     max_period: float = 1024.0
     max_num_frames: int = 1024  # longest training window
+    hidden: int = 128  # "tracks": width of the layer between the face's numbers and the features
+    tracks: Mapping[str, float] = field(default_factory=dict)  # "tracks": of `faces.TrackStyle`
 
     def __post_init__(self) -> None:
-        for key in ("z_dim", "v_dim", "kernel_size", "frequencies", "max_num_frames"):
+        for key in ("z_dim", "v_dim", "kernel_size", "frequencies", "max_num_frames", "hidden"):
             if getattr(self, key) < 1:
                 raise BadConfig(f"motion: {key} is {getattr(self, key)}; it must be 1 or more")
         if not (math.isfinite(self.distance) and self.distance > 0):
@@ -41,9 +48,15 @@ class MotionConfig:
             raise BadConfig(
                 f"motion: periods {self.min_period} .. {self.max_period} must be positive and rise"
             )
-        if self.strategy not in ("conv", "autoregressive"):
+        if self.strategy not in ("conv", "autoregressive", "tracks"):
             raise BadConfig(
-                f"motion: strategy is {self.strategy!r}; known are 'conv' and 'autoregressive'"
+                f"motion: strategy is {self.strategy!r};"
+                " known are 'conv', 'autoregressive' and 'tracks'"
+            )
+        if self.strategy == "tracks" and self.embedding_dim <= CODE_SIZE:
+            raise BadConfig(
+                f"motion: a code of {self.embedding_dim} entries (2 * time_enc.dim) has no room for"
+                f" the {CODE_SIZE} numbers of a face and learned features"
             )
         if self.strategy == "autoregressive" and self.v_dim != self.z_dim:
             raise BadConfig(
@@ -72,8 +85,11 @@ class GeneratorConfig:
     temporal_input: bool = True  # the 4x4 input is [const, v(t)], or const alone
     use_noise: bool = False  # per-pixel noise in every layer
     fps: float = DEFAULT_FPS  # frames per second of the training data: the unit of the times above
+    content: str = "normal"  # what z is: "normal" noise, or "traits", the numbers of a person
+    prior: str = "narrow"  # "traits": which people a seed stands for
 
     def __post_init__(self) -> None:
+        self._check_content()
         if self.condition not in ("concat_const", "concat_w", "sum_w"):
             raise BadConfig(
                 f"time_enc.cond_type is {self.condition!r};"
@@ -88,6 +104,16 @@ class GeneratorConfig:
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise BadConfig(f"fps is {self.fps}; it must be positive")
 
+    def _check_content(self) -> None:
+        if self.content not in ("normal", "traits"):
+            raise BadConfig(f"content.type is {self.content!r}; known are 'normal' and 'traits'")
+        if self.content == "traits" and self.z_dim != COUNT + ANCHORS:
+            raise BadConfig(
+                f"z_dim is {self.z_dim}; content of type 'traits' has {COUNT + ANCHORS} numbers"
+            )
+        if self.prior not in PRIORS:
+            raise BadConfig(f"content.prior is {self.prior!r}; known are {', '.join(PRIORS)}")
+
     @classmethod
     def from_published(cls, cfg: Mapping[str, Any]) -> GeneratorConfig:
         """From a generator's `cfg` in published key names; defaults are the published code's.
@@ -96,6 +122,10 @@ class GeneratorConfig:
             BadConfig: A value is missing, of the wrong type, unresolved or impossible.
         """
         motion, time, sampling = (_branch(cfg, k) for k in ("motion", "time_enc", "sampling"))
+        content, tracks = _branch(cfg, "content"), _branch(motion, "tracks")
+        version = _whole(content, "version", TRAITS_VERSION)
+        if version != TRAITS_VERSION:
+            raise BadConfig(f"content.version is {version}; this program knows {TRAITS_VERSION}")
         if not motion.get("fourier", True):
             raise BadConfig("motion.fourier is false; only the Fourier time embedding ever worked")
         kind = _text(_branch(cfg, "input"), "type", "temporal")
@@ -114,11 +144,15 @@ class GeneratorConfig:
                 min_period=min_period,
                 max_period=_number(time, "max_period_len", 1024),
                 max_num_frames=_whole(sampling, "max_num_frames", 1024),
+                hidden=_whole(motion, "hidden", 128),
+                tracks={name: _number(tracks, name, 0.0) for name in tracks},
             ),
             condition=_text(time, "cond_type", "concat_const"),
             temporal_input=kind == "temporal",
             use_noise=bool(cfg.get("use_noise", False)),
             fps=_number(cfg, "fps", _number(sampling, "fps", DEFAULT_FPS)),
+            content=_text(content, "type", "normal"),
+            prior=_text(content, "prior", "narrow"),
         )
 
 

@@ -22,6 +22,7 @@ from models.errors import BadConfig
 from models.stylegan_v.config import GeneratorConfig
 from models.stylegan_v.discriminator import Discriminator
 from models.stylegan_v.motion_encoder import MotionEncoder
+from models.stylegan_v.tracks import TrackEncoder
 
 __all__ = ["Discriminator", "Generator", "SynthesisNetwork"]
 
@@ -121,7 +122,11 @@ class SynthesisNetwork(nn.Module):
                 f"time_enc.cond_type 'sum_w' needs 2 * time_enc.dim ({self.motion_dim}) to be"
                 f" w_dim ({w_dim})"
             )
-        self.motion_encoder = MotionEncoder(c_dim, config.motion)
+        self.motion_encoder: MotionEncoder | TrackEncoder = (
+            TrackEncoder(config.motion)
+            if config.motion.strategy == "tracks"
+            else MotionEncoder(c_dim, config.motion)
+        )
         self.block_resolutions = block_resolutions(img_resolution)
         half_from = half_precision_from(img_resolution, num_fp16_res)
         block_kwargs |= {
@@ -171,6 +176,7 @@ class SynthesisNetwork(nn.Module):
         motion_v: Tensor | None = None,
         noise_mode: str = "const",
         force_fp32: bool = False,
+        upto: int | None = None,
     ) -> Tensor:
         """Frames.
 
@@ -183,11 +189,15 @@ class SynthesisNetwork(nn.Module):
                 four above; whatever their times are.
             noise_mode: "const" or "none", for networks with noise inputs.
             force_fp32: No half precision even on CUDA.
+            upto: The picture as it stands after the block of so many pixels, R then; what comes
+                behind is not run. For training from small pictures to large ones.
         Returns:
             [B * F, img_channels, R, R], RGB, nominally in [-1, 1], frame index fastest.
         Raises:
-            ValueError: An input is missing or misshapen.
+            ValueError: An input is missing or misshapen, or there is no block of `upto` pixels.
         """
+        if upto is not None and upto not in self.block_resolutions:
+            raise ValueError(f"upto is {upto}; there are blocks of {self.block_resolutions} pixels")
         if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
             raise ValueError(f"ws must be [B, {self.num_ws}, {self.w_dim}], not {list(ws.shape)}")
         if motion_v is None:
@@ -215,6 +225,8 @@ class SynthesisNetwork(nn.Module):
             rows = ws[:, row : row + block.num_conv + block.num_torgb]
             x, img = block(x, img, rows, force_fp32, noise_mode)
             row += block.num_conv
+            if block.resolution == upto:
+                break
         assert img is not None  # every block of a "skip" network draws
         return img
 
@@ -224,6 +236,11 @@ class SynthesisNetwork(nn.Module):
         if t is None or t.ndim != 2 or t.shape[0] != ws.shape[0]:
             found = None if t is None else list(t.shape)
             raise ValueError(f"t must be [{ws.shape[0]}, F], not {found}; or give motion_v")
+        if isinstance(self.motion_encoder, TrackEncoder):
+            raise ValueError(
+                "motion of tracks is no function of t and noise: give motion_v, which"
+                " motion_encoder makes of the numbers of a face"
+            )
         if c is None:
             c = ws.new_zeros(ws.shape[0], 0)
         return self.motion_encoder(t, c, motion_z)
@@ -261,6 +278,8 @@ class Generator(nn.Module):
             raise BadConfig(f"z_dim is {z_dim}, but cfg says {cfg['z_dim']}")
         self.config = GeneratorConfig.from_published(cfg)
         self.z_dim = self.config.z_dim
+        if c_dim and self.config.content == "traits":
+            raise BadConfig(f"c_dim is {c_dim}; content of type 'traits' has no labels besides")
         self.c_dim = c_dim
         self.w_dim = w_dim
         self.img_resolution = img_resolution

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
 from models.errors import BadConfig
-from models.latents import blend_w, identity_of_seed, latent_of_seed, require_average
+from models.faces.traits import shrink, standardised
+from models.latents import (
+    blend_w,
+    identity_of_seed,
+    latent_of_seed,
+    mapping_device,
+    require_average,
+)
 from models.stylegan_v.motion import SegmentEncoder, StreamedMotion
-from models.stylegan_v.motion_encoder import MotionEncoder
 from models.stylegan_v.networks import Generator
+from models.stylegan_v.tracks import TrackEncoder, TrackMotion, TrackWeights, track_style
 
 if TYPE_CHECKING:
     from models.fused import Packed
@@ -89,16 +96,36 @@ class System:
             raise BadConfig(f"fps is {shown}; it must be a number above 0, {MOST_FPS:g} at most")
         require_average(name, generator)
         self.synthesizer: Synthesizer = FrameSynthesizer(generator)
-        weights = cast(MotionEncoder, generator.synthesis.motion_encoder)
-        self._segments = SegmentEncoder(weights)  # of all streams; they differ in noise and label
+        # Weights of all streams, which differ in their noise and label, or in their track.
+        encoder = generator.synthesis.motion_encoder
+        self._tracks = self._segments = None
+        if isinstance(encoder, TrackEncoder):
+            self._tracks = TrackWeights(encoder)
+            self._style = track_style(encoder.config)
+        else:
+            self._segments = SegmentEncoder(encoder)
 
     def identity(self, *, seed: int, psi: float = 1.0) -> Identity:
         """`{"w": [1, num_ws, w_dim]}`, truncated by `psi`. Truncation acts on content only.
 
+        Where content is the numbers of a person, `psi` acts on these: a face between all people's
+        mean and that person's, which the generator was trained to draw. The mean of w is no face,
+        it would wear a mixture of all hair.
+
         Raises:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
-        return identity_of_seed(self.generator, seed=seed, psi=psi)
+        config = self.generator.config
+        if config.content == "normal":
+            return identity_of_seed(self.generator, seed=seed, psi=psi)
+        from models.faces.prior import person
+
+        if not 0 <= seed < 1 << 32:
+            raise BadConfig(f"seed is {seed}; it must be between 0 and 2^32 - 1")
+        numbers = standardised(shrink(person(seed, config.prior), psi))
+        z = torch.from_numpy(numbers)[None].to(mapping_device(self.generator))
+        with torch.inference_mode():
+            return Identity({"w": self.generator.mapping(z, z.new_zeros(1, 0))})
 
     def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
         """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
@@ -111,6 +138,11 @@ class System:
         Raises:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
+        if self._tracks is not None:
+            from models.faces.tracks import Track
+
+            return TrackMotion(self._tracks, Track(seed, self._style))
+        assert self._segments is not None
         whose = seed if who is None else who
         _, label = latent_of_seed(whose, self.generator.z_dim, self.generator.c_dim)
         return StreamedMotion(self._segments, fps=self.fps, seed=seed, label=label)

@@ -588,6 +588,44 @@ def test_odd_configurations_are_refused_or_sound(family, tmp_path):
     assert {"sound", "CKPT_BAD_CONFIG", "CKPT_ARCH_MISMATCH"} <= set(codes)
 
 
+def test_weights_stored_in_half_precision_are_whole_again(tmp_path, state):
+    half = [key for key in state if key.endswith("weight")]
+    path = tmp_path / "net"
+    checkpoint.save(path, family="stylegan2", config=CONFIG, state=state, half=half)
+    found = checkpoint.load(path).state
+    assert {x.dtype for x in found.values()} == {torch.float32}
+    for key, value in state.items():
+        expected = value.half().float() if key in half else value
+        assert torch.equal(found[key], expected), key
+    whole = tmp_path / "whole"
+    checkpoint.save(whole, family="stylegan2", config=CONFIG, state=state)
+    sizes = [p.with_suffix(".safetensors").stat().st_size for p in (path, whole)]
+    assert sizes[0] < 0.6 * sizes[1]
+    checkpoint.build(checkpoint.load(path))
+
+
+def test_half_precision_is_refused_where_it_is_not_announced(tmp_path, state):
+    path = tmp_path / "net"
+    checkpoint.save(path, family="stylegan2", config=CONFIG, state=state, half=list(state)[:1])
+    about = json.loads(path.with_suffix(".json").read_text())
+    for stored, code in (("float32", "CKPT_ARCH_MISMATCH"), ("float8", "CKPT_CORRUPT")):
+        changed = {**about, "tensors": {**about["tensors"], "stored": stored}}
+        path.with_suffix(".json").write_text(json.dumps(changed))
+        with pytest.raises(BadCheckpoint) as caught:
+            checkpoint.build(checkpoint.load(path))
+        assert caught.value.code == code
+
+
+def test_what_half_precision_cannot_hold_is_not_written(tmp_path, state):
+    key = next(key for key in state if key.endswith("weight"))
+    for wrong in ({**state, key: state[key] * 1e6}, {**state, key: state[key].double()}):
+        with pytest.raises(BadCheckpoint, match="float16"):
+            checkpoint.save(
+                tmp_path / "net", family="stylegan2", config=CONFIG, state=wrong, half=[key]
+            )
+    assert not list(tmp_path.iterdir())
+
+
 def test_every_code_is_in_the_table():
     table = checkpoint.__doc__ or ""
     for path in ROOT.glob("models/**/*.py"):
