@@ -9,6 +9,7 @@ camera. **The order of `FaceState.code` is part of the format** of models that r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,6 +137,8 @@ class FaceState:
         if numbers.shape != (CODE_SIZE,) or not np.isfinite(numbers).all():
             raise BadConfig(f"a face is {CODE_SIZE} finite numbers, not {numbers.shape}")
         numbers = numbers * SCALE
-        fields = {name: tuple(numbers[part(name)].tolist()) for name, _, _ in _PARTS}
+        fields: dict[str, Any] = {
+            name: tuple(numbers[part(name)].tolist()) for name, _, _ in _PARTS
+        }
         fields["expression"] = numbers[part("expression")]
         return cls(**fields)

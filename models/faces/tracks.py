@@ -41,8 +41,10 @@ def _sides(name: str) -> tuple[int, ...]:
     return tuple(EXPRESSION[n] for n in (name, f"{name}_L", f"{name}_R") if n in EXPRESSION)
 
 
-_AT = {name.removesuffix("_L").removesuffix("_R"): () for name in EXPRESSIONS}
-_AT = {name: _sides(name) for name in _AT}  # shape -> its index, or those of both sides
+# Shape -> its index, or those of both sides.
+_AT = {
+    name: _sides(name) for name in {e.removesuffix("_L").removesuffix("_R") for e in EXPRESSIONS}
+}
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ def _words(seed: int, channel: int, block: int) -> list[float]:
     words = philox4x32(
         (channel, low, high, int(Domain.FACE_TRACK)), (seed & 0xFFFFFFFF, seed >> 32)
     )
-    return ((words.astype(np.float64) + 0.5) * 2.0**-32).reshape(-1).tolist()  # type: ignore[no-any-return]
+    return ((words.astype(np.float64) + 0.5) * 2.0**-32).reshape(-1).tolist()
 
 
 def _ease(x: float) -> float:

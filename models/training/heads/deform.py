@@ -24,7 +24,7 @@ _STEPS = 32  # turns between none and all of the head's that the neck is made of
 def smoothstep(low: float, high: float, x: npt.ArrayLike) -> F64:
     """0 below `low`, 1 above `high` (or the other way round if high < low), smooth between."""
     t = np.clip((np.asarray(x) - low) / (high - low), 0.0, 1.0)
-    return t * t * (3.0 - 2.0 * t)  # type: ignore[no-any-return]
+    return t * t * (3.0 - 2.0 * t)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> F64:
@@ -33,7 +33,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> F64:
     about_y = [[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]]
     about_x = [[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]]
     about_z = [[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]]
-    return np.array(about_y) @ np.array(about_x) @ np.array(about_z)  # type: ignore[no-any-return]
+    return np.array(about_y) @ np.array(about_x) @ np.array(about_z)
 
 
 def axis_angle(turn: F64) -> tuple[F32, float]:
@@ -56,14 +56,14 @@ def neck_weight(points: npt.NDArray[np.floating]) -> F32:
 
 
 @inlined
-def smooth(low, high, x):  # type: ignore[no-untyped-def]
+def smooth(low, high, x):
     """`smoothstep` inside a kernel."""
     t = min(max((x - low) / (high - low), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
 @kernel()
-def deform(rest, index, offset, begin, weight, n, out):  # type: ignore[no-untyped-def]
+def deform(rest, index, offset, begin, weight, n, out):
     """out[:n] = rest + the sum of all active expressions, which are sparse.
 
     Args:
@@ -90,7 +90,7 @@ def deform(rest, index, offset, begin, weight, n, out):  # type: ignore[no-untyp
 
 
 @kernel()
-def bend(v, w, n, axis, angle, pivot, torso, shift, out):  # type: ignore[no-untyped-def]
+def bend(v, w, n, axis, angle, pivot, torso, shift, out):
     """Turns the first n points by `angle * w` about `axis` through `pivot`, then by `torso`.
 
     Turning by a share of the *angle* keeps the neck's volume when the head looks sideways; a share
@@ -135,7 +135,7 @@ def bend(v, w, n, axis, angle, pivot, torso, shift, out):  # type: ignore[no-unt
 
 
 @kernel()
-def follow(rest, n, old, out):  # type: ignore[no-untyped-def]
+def follow(rest, n, old, out):
     """Loose hair (below the ears, or behind the head) stays part of the way where it was.
 
     Args:
@@ -153,7 +153,7 @@ def follow(rest, n, old, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def normals(tri, v, out):  # type: ignore[no-untyped-def]
+def normals(tri, v, out):
     """Unit normals [N, 3] of a mesh's vertices, weighted by area; 0 where no triangle is."""
     out[:] = 0.0
     for t in range(tri.shape[0]):

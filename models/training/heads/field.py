@@ -44,7 +44,7 @@ class Field:
         Returns:
             [51, 66, 42, 3] float32, for `carry`.
         """
-        out = displacement[self.near]
+        out: npt.NDArray[np.floating] = displacement[self.near]
         for _ in range(2):
             for axis in range(3):
                 out = (np.roll(out, 1, axis) + np.roll(out, -1, axis) + out) / 3
@@ -79,7 +79,7 @@ def around(points: F32, normals: F32, vertices: npt.NDArray[np.int64]) -> Field:
 
 
 @kernel()
-def nearest(nodes, points, out):  # type: ignore[no-untyped-def]
+def nearest(nodes, points, out):
     """Index of the point nearest to each node. nodes: [G, 3]; points: [3, M]; out: [G]."""
     square = np.empty(points.shape[1], np.float32)
     for g in range(nodes.shape[0]):
@@ -97,7 +97,7 @@ def nearest(nodes, points, out):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def trilinear(field, origin, step, p, out):  # type: ignore[no-untyped-def]
+def trilinear(field, origin, step, p, out):
     """A field [X, Y, Z, C] read at points p [M, 3] -> out [M, C]; outside, its border."""
     nx, ny, nz, nc = field.shape
     for m in range(p.shape[0]):

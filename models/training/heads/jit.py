@@ -35,18 +35,18 @@ def kernel(*uses: ModuleType) -> Callable[[Callable[..., Any]], Callable[..., An
         # the name, which is part of the file name on disk, brings in the others.
         function.__qualname__ += f"_{_digest(*uses)}"
         try:
-            return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+            return numba.njit(cache=True, **_OPTIONS)(function)
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-            return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+            return numba.njit(**_OPTIONS)(function)
 
     return decorate
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """A part of a kernel: it vanishes into whatever calls it."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
 
 
 def _digest(*modules: ModuleType) -> str:

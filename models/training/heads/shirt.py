@@ -45,11 +45,12 @@ def make(neutral: npt.NDArray[np.float32], skin: npt.NDArray[np.int32]) -> Shirt
     used = np.unique(triangles)
     place = np.full(len(neutral), -1)
     place[used] = np.arange(len(used))
-    triangles = place[triangles]
+    cloth = place[triangles]
     position = neutral[used]
-    rim = _rim(triangles, position)
+    rim = _rim(cloth, position)
     ring = np.unique(rim)
-    sources, positions, rows = [used], [position], []
+    sources, rows = [used], []
+    positions: list[npt.NDArray[np.floating]] = [position]
     for row, (out, down) in enumerate(_ROWS):
         rows.append(np.full(len(used), -1))
         rows[row][ring] = len(used) + row * len(ring) + np.arange(len(ring))
@@ -63,7 +64,7 @@ def make(neutral: npt.NDArray[np.float32], skin: npt.NDArray[np.int32]) -> Shirt
     return Shirt(
         np.concatenate(positions).astype(np.float32),
         np.concatenate(sources),
-        np.concatenate([triangles, *extra]).astype(np.int32),
+        np.concatenate([cloth, *extra]).astype(np.int32),
     )
 
 
