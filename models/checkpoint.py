@@ -119,10 +119,7 @@ def save(
     check_finite(state)
     state = {**state, **{key: _halved(key, state) for key in half}}
     tensors_path, json_path = _pair(path)
-    # Clones, since safetensors refuses tensors that share memory; sorted, so that equal weights
-    # give equal bytes.
-    plain = {key: state[key].detach().cpu().contiguous().clone() for key in sorted(state)}
-    blob = safetensors.torch.save(plain)
+    blob = tensor_bytes(state)
     about = {
         "format": FORMAT,
         "format_version": VERSION,
@@ -202,6 +199,13 @@ def load(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     if about["tensors"].get("stored") == "float16":
         state = {k: x.float() if x.dtype == torch.float16 else x for k, x in state.items()}
     return Checkpoint(about["family"], about["config"], state, about["meta"])
+
+
+def tensor_bytes(state: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file of tensors, which `read_tensors` reads; equal ones give equal bytes."""
+    # Clones, since safetensors refuses tensors that share memory.
+    plain = {key: state[key].detach().cpu().contiguous().clone() for key in sorted(state)}
+    return safetensors.torch.save(plain)
 
 
 def read_tensors(blob: bytes) -> dict[str, Tensor]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import BadConfig
+from models.faces.prior import Prior
 from models.faces.state import CODE_SIZE
 from models.faces.traits import ANCHORS, COUNT, TRAITS_VERSION
 
 DEFAULT_FPS = 25.0
-PRIORS = ("open", "narrow")
+PRIORS = tuple(prior.value for prior in Prior)
 
 
 @dataclass(frozen=True)

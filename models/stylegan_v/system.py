@@ -9,6 +9,8 @@ from torch import Tensor
 
 from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
 from models.errors import BadConfig
+from models.faces.prior import Prior, person
+from models.faces.tracks import Track
 from models.faces.traits import shrink, standardised
 from models.latents import (
     blend_w,
@@ -118,11 +120,9 @@ class System:
         config = self.generator.config
         if config.content == "normal":
             return identity_of_seed(self.generator, seed=seed, psi=psi)
-        from models.faces.prior import person
-
         if not 0 <= seed < 1 << 32:
             raise BadConfig(f"seed is {seed}; it must be between 0 and 2^32 - 1")
-        numbers = standardised(shrink(person(seed, config.prior), psi))
+        numbers = standardised(shrink(person(seed, Prior(config.prior)), psi))
         z = torch.from_numpy(numbers)[None].to(mapping_device(self.generator))
         with torch.inference_mode():
             return Identity({"w": self.generator.mapping(z, z.new_zeros(1, 0))})
@@ -139,8 +139,6 @@ class System:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
         if self._tracks is not None:
-            from models.faces.tracks import Track
-
             return TrackMotion(self._tracks, Track(seed, self._style))
         assert self._segments is not None
         whose = seed if who is None else who

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,8 @@ from models.backbones.layers import FullyConnectedLayer
 from models.contracts import MotionCode
 from models.errors import BadConfig
 from models.faces.state import CODE_SIZE
+from models.faces.tracks import TrackStyle
 from models.stylegan_v.config import MotionConfig
-
-if TYPE_CHECKING:
-    from models.faces.tracks import TrackStyle
 
 _SLOPE, _GAIN = 0.2, math.sqrt(2)  # of the leaky ReLU
 MOST_GAIN = 8.0  # what hardly moves is not blown up to noise
@@ -126,8 +124,6 @@ def track_style(config: MotionConfig) -> TrackStyle:
     Raises:
         BadConfig: `config.tracks` names what a track has not, or an impossible value.
     """
-    from models.faces.tracks import TrackStyle
-
     known = [item.name for item in fields(TrackStyle)]
     for name in config.tracks:
         if name not in known:

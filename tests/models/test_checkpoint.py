@@ -600,7 +600,7 @@ def test_weights_stored_in_half_precision_are_whole_again(tmp_path, state):
     whole = tmp_path / "whole"
     checkpoint.save(whole, family="stylegan2", config=CONFIG, state=state)
     sizes = [p.with_suffix(".safetensors").stat().st_size for p in (path, whole)]
-    assert sizes[0] < 0.6 * sizes[1]
+    assert sizes[0] < 0.7 * sizes[1]
     checkpoint.build(checkpoint.load(path))
 
 
