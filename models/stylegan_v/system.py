@@ -120,12 +120,33 @@ class System:
         config = self.generator.config
         if config.content == "normal":
             return identity_of_seed(self.generator, seed=seed, psi=psi)
-        if not 0 <= seed < 1 << 32:
-            raise BadConfig(f"seed is {seed}; it must be between 0 and 2^32 - 1")
-        numbers = standardised(shrink(person(seed, Prior(config.prior)), psi))
+        numbers = standardised(self.traits(seed=seed, psi=psi))
         z = torch.from_numpy(numbers)[None].to(mapping_device(self.generator))
         with torch.inference_mode():
             return Identity({"w": self.generator.mapping(z, z.new_zeros(1, 0))})
+
+    def traits(self, *, seed: int, psi: float = 1.0) -> Traits:
+        """The person that `identity` draws, in numbers.
+
+        Raises:
+            BadConfig: The seed is not in 0 .. 2^32 - 1, or content is not the numbers of a person.
+        """
+        config = self.generator.config
+        if config.content != "traits":
+            raise BadConfig(f"{self.name} draws nobody of whom numbers are known")
+        if not 0 <= seed < 1 << 32:
+            raise BadConfig(f"seed is {seed}; it must be between 0 and 2^32 - 1")
+        return shrink(person(seed, Prior(config.prior)), psi)
+
+    def track(self, *, seed: int) -> Track:
+        """What the face of `motion` does, in numbers.
+
+        Raises:
+            BadConfig: Motion is not made of a face's numbers.
+        """
+        if self._tracks is None:
+            raise BadConfig(f"{self.name} moves by noise, not by the numbers of a face")
+        return Track(seed, self._style)
 
     def blend(self, a: Identity, b: Identity, amount: float) -> Identity:
         """From `a` (amount 0) to `b` (amount 1) in w; both ends exact."""
@@ -139,7 +160,7 @@ class System:
             BadConfig: The seed is not in 0 .. 2^32 - 1.
         """
         if self._tracks is not None:
-            return TrackMotion(self._tracks, Track(seed, self._style))
+            return TrackMotion(self._tracks, self.track(seed=seed))
         assert self._segments is not None
         whose = seed if who is None else who
         _, label = latent_of_seed(whose, self.generator.z_dim, self.generator.c_dim)
