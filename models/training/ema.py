@@ -20,5 +20,5 @@ def update(average: nn.Module, network: nn.Module, beta: float) -> None:
     """
     for kept, new in zip(average.parameters(), network.parameters(), strict=True):
         kept.lerp_(new, 1 - beta)
-    for kept, new in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(new)
+    for still, now in zip(average.buffers(), network.buffers(), strict=True):
+        still.copy_(now)
