@@ -11,7 +11,7 @@ from models.contracts import Identity, MotionCode, MotionSource, Synthesizer
 from models.errors import BadConfig
 from models.faces.prior import Prior, person
 from models.faces.tracks import Track
-from models.faces.traits import shrink, standardised
+from models.faces.traits import Traits, shrink, standardised
 from models.latents import (
     blend_w,
     identity_of_seed,

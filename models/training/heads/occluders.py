@@ -67,13 +67,13 @@ def _hand(x: F32, y: F32) -> F32:
         tip = (root[0] + reach * np.sin(a), root[1] - reach * np.cos(a))
         shape = np.minimum(shape, _capsule(x, y, root, tip, 0.105))
     thumb = _capsule(x, y, (0.30, 0.45), (0.72, 0.02), 0.12)
-    arm = _capsule(x, y, (0.0, 0.6), (0.0, 3.0), 0.30)
+    arm = _capsule(x, y, (0.0, 0.6), (0.0, 8.0), 0.30)
     return np.minimum(np.minimum(shape, thumb), arm)
 
 
 def _microphone(x: F32, y: F32) -> F32:
     head = (np.hypot(x, y * 0.9) - 0.42).astype(np.float32)
-    return np.minimum(head, _capsule(x, y, (0.0, 0.4), (0.0, 2.6), 0.2))
+    return np.minimum(head, _capsule(x, y, (0.0, 0.4), (0.0, 6.0), 0.2))
 
 
 def _mug(x: F32, y: F32) -> F32:
@@ -112,7 +112,7 @@ def random_occluders(random: np.random.Generator, most: int = 2) -> list[Occlude
                 kind,
                 x=float(0.5 + far * np.cos(angle)),
                 y=float(0.48 + far * np.sin(angle)),
-                size=float(random.uniform(0.08, 0.2)),
+                size=float(random.uniform(0.1, 0.24)),
                 turn=float(random.normal(0, 35)),
                 rgb=(float(rgb[0]), float(rgb[1]), float(rgb[2])),
             )
