@@ -43,9 +43,10 @@ class DataConfig:
         mirror: Exchange left and right of every other clip. Not for rendered heads.
         workers: Threads that decode, or processes that render; 0 is neither.
         fps: Frames per second of folders of frames; video files know theirs.
-        window: Longest piece of a video that one epoch sees, frames.
+        window: Longest piece of a video that a clip is drawn from, frames.
         facekit: Geometry of the rendered heads; the small head without it.
         samples: Of a pixel's side, for rendered heads.
+        heads: Whatever else is to be said of them, see `heads.clip_painter.Recipe`.
     """
 
     source: str | tuple[tuple[str, float], ...]
@@ -56,6 +57,7 @@ class DataConfig:
     window: int = 1024
     facekit: str | None = None
     samples: int = 2
+    heads: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         side = self.resolution

@@ -46,7 +46,8 @@ class DataInfo:
         resolution: Side of the square frames, pixels.
         fps: Training frames per second.
         c_dim: Entries of a label; 0 is none.
-        lengths: int64 [V], frames of each video. Empty where videos have neither number nor end.
+        lengths: int64 [V], frames of each whole video: whoever draws times takes a piece of at most
+            `data.window`. Empty where videos have neither number nor end.
         labels: float32 [V, c_dim].
     """
 
