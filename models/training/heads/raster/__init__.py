@@ -1,0 +1,1 @@
+"""From points in space to a buffer of samples: projections, triangles, strands."""

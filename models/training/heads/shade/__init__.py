@@ -1,0 +1,1 @@
+"""From samples to colours: light at vertices and strands, materials, tone curve."""
