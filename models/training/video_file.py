@@ -23,6 +23,7 @@ from torch import Tensor
 from models.training.data.errors import BadData
 
 Picture = npt.NDArray[np.uint8]
+_GUESSED = {"avi"}  # containers without presentation times: the demuxer makes them up
 _CRF = "16"  # of sample clips: what is judged shall be the model, not the codec
 
 
@@ -32,7 +33,8 @@ class FilmIndex:
 
     Args:
         times: Presentation time of each frame, rising, in units of `base`.
-        keys: Those that decoding can begin at.
+        keys: Those that decoding can begin at. None: the file's times are guesses, and frames are
+            counted from its start.
         base: Seconds.
         fps: From the median interval.
         uneven: 95th percentile of |interval - median| by the median; 0 is a constant rate.
@@ -86,28 +88,21 @@ def index(path: Path) -> FilmIndex:
         size = (stream.codec_context.width, stream.codec_context.height)
         base = stream.time_base
         packets = [p for p in container.demux(stream) if p.size]
-        if any(p.pts is None for p in packets):
-            # Times are then guessed from where decoding began: always at the start.
-            times = _by_decoding(container, stream)
-            keys = times[:1]
-        else:
+        guessed = container.format.name in _GUESSED or any(p.pts is None for p in packets)
+        if not guessed:
             shown = [p for p in packets if not p.is_discard]
             times = sorted({p.pts for p in shown})
-            keys = sorted({p.pts for p in shown if p.is_keyframe})
+            keys = sorted({p.pts for p in shown if p.is_keyframe}) or times[:1]
+    if guessed:
+        with _opened(path) as (container, stream):  # again: not all of these can be wound back
+            base = 1 / (stream.average_rate or stream.guessed_rate or Fraction(25))
+            times, keys = list(range(sum(1 for _ in container.decode(stream)))), []
     if len(times) < 2 or base is None:
         raise BadData(f"{path} has {len(times)} frames with a time; 2 are needed")
     steps = np.diff(np.array(times, np.float64))
     median = float(np.median(steps))
     uneven = float(np.percentile(np.abs(steps - median), 95)) / median
-    return FilmIndex(
-        tuple(times), tuple(keys or times[:1]), base, 1 / (median * float(base)), uneven, *size
-    )
-
-
-def _by_decoding(container: Any, stream: Any) -> list[int]:
-    """For files whose packets have no times: those of the frames."""
-    container.seek(0)
-    return sorted({f.pts for f in container.decode(stream) if f.pts is not None})
+    return FilmIndex(tuple(times), tuple(keys), base, 1 / (median * float(base)), uneven, *size)
 
 
 def read_frames(
@@ -125,6 +120,13 @@ def read_frames(
     todo = list(wanted)
     with _opened(path) as (container, stream):
         stream.thread_type = "NONE"  # the workers are threads already
+        if not where.keys:
+            for number, frame in enumerate(container.decode(stream)):
+                if number == todo[0]:
+                    yield todo.pop(0), _turned(frame)
+                    if not todo:
+                        return
+            raise BadData(f"{path}: frame {todo[0]} cannot be decoded; the file is damaged")
         while todo:
             target = where.times[todo[0]]
             key = where.keys[max(bisect.bisect_right(where.keys, target) - 1, 0)]

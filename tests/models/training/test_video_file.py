@@ -62,15 +62,13 @@ def test_an_uneven_rate_is_seen(tmp_path):
     assert found.uneven == pytest.approx(1.0) and found.fps == pytest.approx(25)
 
 
-def test_a_film_without_times_of_packets_is_decoded_once(tmp_path):
-    path = film(tmp_path / "old.avi", 20, codec="mpeg4")
+@pytest.mark.parametrize("name", ["old.avi", "raw.h264"])
+def test_frames_of_a_film_without_times_are_counted(tmp_path, name):
+    path = film(tmp_path / name, 20)
     found = video_file.index(path)
-    assert len(found.times) == 20
-    assert [number_of(p) for _, p in video_file.read_frames(path, found, [0, 13, 19])] == [
-        0,
-        13,
-        19,
-    ]
+    assert len(found.times) == 20 and found.fps == pytest.approx(25)
+    read = video_file.read_frames(path, found, [0, 13, 19])
+    assert [number_of(picture) for _, picture in read] == [0, 13, 19]
 
 
 def test_all_frames_come_with_their_times(fifty):
