@@ -1,8 +1,13 @@
-"""`python -m models convert | sample`: foreign files to our format, and one frame as a picture."""
+"""`python -m models COMMAND`: what concerns models rather than streams.
+
+`convert` and `sample` are here; the others have a module each in `models/commands`, imported when
+they are called for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +19,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from models.commands.status import guarded
 from models.convert_file import Converted, ProcessLimits, cached, convert_file
 from models.errors import BadCheckpoint, ModelError
 
@@ -22,6 +28,12 @@ if TYPE_CHECKING:  # torch, only where it is needed
 
 REFUSED = 65  # EX_DATAERR: the file is not one we take
 FAILED = 1  # a wrong model name, a value out of range, a conversion that broke
+COMMANDS = {  # modules of models/commands with `main(arguments) -> status`
+    "train": "train a model on your clips, or on rendered heads",
+    "evaluate": "measure a model against data or rendered truth",
+    "prepare": "make training clips from a folder of videos",
+    "heads": "render heads: videos with labels, contact sheets",
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Painter:
 def parser(painter: Painter | None = None) -> argparse.ArgumentParser:
     """The command line of both commands."""
     top = argparse.ArgumentParser(prog="stylewire", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="convert | sample")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     convert = commands.add_parser(
         "convert",
         help="convert a StyleGAN2, StyleGAN3 or StyleGAN-V .pkl, running nothing of it",
@@ -67,13 +79,22 @@ def parser(painter: Painter | None = None) -> argparse.ArgumentParser:
     sample.add_argument("--resolution", type=int, help="side of the picture, default the model's")
     if painter is not None:
         painter.flags(sample)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
     return top
 
 
 def main(argv: Sequence[str] | None = None, painter: Painter | None = None) -> int:
-    """Runs one command and gives its exit status: 0, 65 for a refused file, 1 for the rest."""
-    given = parser(painter).parse_args(argv)
+    """Runs one command and gives its exit status: 0, 65 for a refused file, 1 for the rest; those
+    in `models/commands` have more, see `models.commands.status`.
+    """
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in COMMANDS:
+        module = importlib.import_module(f"models.commands.{arguments[0]}")
+        say = lambda line: console.print(line, markup=False)  # noqa: E731
+        return guarded(lambda: module.main(arguments[1:]), say)
+    given = parser(painter).parse_args(arguments)
     try:
         if given.command == "convert":
             _convert(given, console)

@@ -4,6 +4,7 @@ ModelError
  |- BadConfig         a hyperparameter is unknown, missing or out of range
  |- BadCheckpoint     a file that is no checkpoint, is damaged or asks for too much (`code`)
  |- BadKit            a file of head geometry is refused
+ |- Unavailable       the machine cannot: its disk is full, a device is missing
  |- NotGenerative     the system has no motion of its own: it needs a driver
  `- NotDrivable       the system cannot be driven by a face
 """
@@ -32,6 +33,10 @@ class BadCheckpoint(ModelError):
 
 class BadKit(ModelError):
     """The geometry that heads are drawn from is damaged, incomplete or something else."""
+
+
+class Unavailable(ModelError):
+    """The machine cannot; the same command may work once that is mended."""
 
 
 class NotGenerative(ModelError):

@@ -1,4 +1,4 @@
-"""`stylewire serve | record | doctor | convert | sample`; also `python -m realtime`.
+"""`stylewire serve | record | doctor | train | ...`; also `python -m realtime`.
 
 A thin map from flags to frozen configurations. An error is one sentence on stderr and an exit
 status: 2 usage, 65 bad data, 69 something is unavailable, 78 a model's configuration is
@@ -46,6 +46,10 @@ AUTO = "auto"
 OF_MODELS = {  # handed on as they are; `python -m models` takes them too
     "convert": "turn a published .pkl into a checkpoint, running nothing of it",
     "sample": "draw one frame into a PNG",
+    "train": "train a model on your clips, or on rendered heads",
+    "evaluate": "measure a model against data or rendered truth",
+    "prepare": "make training clips from a folder of videos",
+    "heads": "render heads: videos with labels, contact sheets",
 }
 
 

@@ -120,7 +120,7 @@ class OptimConfig:
         augment: "bgc" (adaptive) or "none".
         ada_target, ada_kimg, ada_interval: Sign of D(real) aimed at; thousands of clips over which
             p can go from 0 to 1; steps between its moves.
-        p_max: Ceiling of p; none was published. Without one, augmentations can leak.
+        p_max: Ceiling of p; none was published. Near 1 and above, augmentations can leak.
     """
 
     lr: float = 0.0025
@@ -159,8 +159,8 @@ class OptimConfig:
                 )
         if min(self.r1_interval, self.ada_interval) < 1 or self.warmup_steps < 0:
             raise BadConfig("optim: intervals are 1 or more, warmup_steps 0 or more")
-        if not 0 <= self.p_max <= 1:
-            raise BadConfig(f"optim.p_max is {self.p_max}; 0 to 1 can be")
+        if self.p_max < 0:
+            raise BadConfig(f"optim.p_max is {self.p_max}; it must not be negative")
 
     def rate(self, base: float, step: int, total_steps: int) -> float:
         """The rate of a step: `base`, warmed up, and let down where the schedule says so."""

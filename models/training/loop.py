@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from models.errors import BadConfig, ModelError
+from models.errors import BadConfig, Unavailable
 from models.training import run_state
 from models.training.config import TrainConfig
 from models.training.contracts import ClipSource, Trainer
@@ -31,7 +31,7 @@ from models.training.step import Means, Stepper
 MOST_FAILED_SAVES = 3
 
 
-class DiskFull(ModelError):
+class DiskFull(Unavailable):
     """States cannot be written any more; the run stopped and its last state is kept."""
 
 

@@ -69,11 +69,11 @@ class RunDir:
 
     def _check(self, config: TrainConfig, resume: bool) -> None:
         began = self.path / CONFIG
-        if not began.exists():
-            return
+        if not began.exists() or not any(self.path.glob(STATES)):
+            if resume:
+                self._say(f"{self.path} holds no state to go on from; starting")
+            return  # a run that ended before its first state: nothing is lost
         if not resume:
-            if not any(self.path.glob(STATES)):
-                return  # a run that ended before its first state: nothing is lost
             raise ModelError(
                 f"{self.path} holds a run; add --resume to go on, or give another --run-dir"
             )
