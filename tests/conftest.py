@@ -63,6 +63,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--goldens", default=str(HERE / "goldens"), help="folder of golden files")
+    parser.addoption(
+        "--facekit",
+        type=Path,
+        help="packed head model; without it heads are tested on the small one",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -95,3 +100,10 @@ def assert_close(actual: Tensor, expected: Tensor, atol: float, rtol: float, wha
 @pytest.fixture(name="assert_close")
 def _assert_close():
     return assert_close
+
+
+@pytest.fixture(scope="session")
+def facekit(request: pytest.FixtureRequest) -> Path | None:
+    """The head model that the user named; None stands for the small head."""
+    path: Path | None = request.config.getoption("--facekit")
+    return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ def numbered(system: System) -> Numbered:
         raise BadConfig(f"{system.name} knows no numbers of its faces; judge it by fvd and fid")
     system.traits(seed=0)  # raises
     system.track(seed=0)
-    return system
+    return cast(Numbered, system)
 
 
 @dataclass(frozen=True)

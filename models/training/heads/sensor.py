@@ -51,10 +51,10 @@ class Sensor:
             x = _smeared(x, self.blur_px, self.blur_deg)
         if self.soften < 1:
             x = _softened(x, self.soften)
-        x = x * np.asarray(self.balance, np.float32)
+        x *= np.asarray(self.balance, np.float32)
         if self.noise:
             deviation = self.noise * (0.5 + np.sqrt(x.clip(0, 255) / 255))
-            x = x + random.standard_normal(x.shape, np.float32) * deviation
+            x += random.standard_normal(x.shape, np.float32) * deviation
         seen = (x + 0.5).clip(0, 255).astype(np.uint8)
         return _compressed(seen, self.jpeg) if self.jpeg else seen
 
@@ -96,10 +96,11 @@ def _softened(x: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float3
         (max(8, round(width * share)), max(8, round(height * share))),
         interpolation=cv2.INTER_AREA,
     )
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _compressed(rgb: U8, quality: int) -> U8:
     done, data = cv2.imencode(".jpg", rgb[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1])  # type: ignore[return-value]
+    seen = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert done and seen is not None
+    return np.ascontiguousarray(seen[:, :, ::-1], np.uint8)
