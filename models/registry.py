@@ -35,9 +35,9 @@ TRAINERS: dict[
 
 def names() -> list[str]:
     """The shipped models, the default first."""
-    from models import seeded  # on demand: it knows every network
+    from models import shipped  # on demand: it knows every network
 
-    return list(seeded.MODELS)
+    return list(shipped.MODELS)
 
 
 def load_model(name_or_path: str) -> System:
@@ -52,11 +52,11 @@ def load_model(name_or_path: str) -> System:
         BadCheckpoint: The file is refused.
         BadConfig: It asks for something impossible.
     """
-    from models import checkpoint, seeded
+    from models import checkpoint, shipped
 
-    shipped = seeded.MODELS.get(seeded.DEFAULT if name_or_path == "default" else name_or_path)
-    if shipped is not None:
-        return shipped()
+    load = shipped.MODELS.get(shipped.DEFAULT if name_or_path == "default" else name_or_path)
+    if load is not None:
+        return load()
     stem = checkpoint.stem(name_or_path)
     # What looks like a path is reported as one that cannot be read; a bare word as a wrong name.
     written_as_path = os.sep in name_or_path or str(stem) != name_or_path

@@ -35,13 +35,14 @@ def small() -> stylegan2.Generator:
 @pytest.fixture
 def shipped(monkeypatch):
     """Two shipped models that are quick to make."""
-    seeded = types.ModuleType("models.seeded")
-    seeded.MODELS = {
+    shipped = types.ModuleType("models.shipped")
+    shipped.MODELS = {
         "first": lambda: System("first", small(), trained=False),
         "second": lambda: System("second", small(), trained=False, walk_speed=0.1),
     }
-    monkeypatch.setitem(sys.modules, "models.seeded", seeded)
-    monkeypatch.setattr(models, "seeded", seeded, raising=False)
+    shipped.DEFAULT = "first"
+    monkeypatch.setitem(sys.modules, "models.shipped", shipped)
+    monkeypatch.setattr(models, "shipped", shipped, raising=False)
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ def saved(tmp_path):
 def test_a_shipped_name_is_made(shipped):
     assert registry.names() == ["first", "second"]
     assert registry.load_model("second").name == "second"
+    assert registry.load_model("default").name == "first"
 
 
 def test_a_checkpoint_is_loaded_by_any_of_its_paths(shipped, saved):
@@ -108,7 +110,8 @@ def test_a_hostile_setting_in_a_file_is_refused():
 def test_knowing_of_a_system_imports_none():
     code = (
         "import sys, models.registry as r;"
-        "print([m for m in set(r.SYSTEMS.values()) | {'models.seeded'} if m in sys.modules])"
+        "known = {*r.SYSTEMS.values(), *r.TRAINERS.values(), 'models.seeded', 'models.shipped'};"
+        "print([m for m in known if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -3,19 +3,19 @@
 import pytest
 import torch
 
-from models import checkpoint, registry, seeded
+from models import checkpoint, registry, seeded, shipped
 from models.contracts import System
 
 
 def test_every_recipe_has_its_files_and_they_are_small():
     names = {path.stem for path in seeded.WEIGHTS.glob("*.json")}
-    assert names == set(seeded.RECIPES)
+    assert names == set(seeded.RECIPES) | set(shipped.TRAINED) == set(shipped.MODELS)
     assert sum(path.stat().st_size for path in seeded.WEIGHTS.iterdir()) < 10e6
 
 
 def test_the_default_is_the_first_and_has_a_name_of_its_own():
-    assert registry.names()[0] == seeded.DEFAULT
-    assert registry.load_model("default").name == seeded.DEFAULT
+    assert registry.names()[0] == shipped.DEFAULT
+    assert registry.load_model("default").name == shipped.DEFAULT
 
 
 @pytest.mark.parametrize("name", list(seeded.RECIPES))
