@@ -138,9 +138,9 @@ def load(path: Path | None) -> HeadKit:
         BadKit: The file is no facekit, is damaged or cannot be read.
     """
     if path is None:
-        from models.training.heads import small_head
+        from models.training.heads.small_head import make
 
-        return small_head.make()
-    from models.training.heads import facekit
+        return make()
+    from models.training.heads.facekit import read
 
-    return facekit.read(path)
+    return read(path)
