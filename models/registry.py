@@ -30,6 +30,7 @@ TRAINERS: dict[
 ] = {  # `system` of a training run -> module with `build(config, info, device)`
     "stylegan_v": "models.stylegan_v.training",
     "stylegan_v_fit": "models.stylegan_v.fit",
+    "observer": "models.metrics.observer_training",
 }
 
 

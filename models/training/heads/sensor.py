@@ -86,7 +86,7 @@ def _smeared(x: npt.NDArray[np.float32], length: float, degrees: float) -> npt.N
     along, across = np.abs(at * c + y * s), np.abs(y * c - at * s)
     line = (length / 2 + 0.5 - along).clip(0, 1) * (1 - across).clip(0, 1)
     mixed = cv2.filter2D((x / 255) ** 2.2, -1, line / line.sum(), borderType=cv2.BORDER_REFLECT)
-    return 255 * np.maximum(mixed, 0) ** np.float32(1 / 2.2)  # type: ignore[no-any-return]
+    return 255 * np.maximum(mixed, 0) ** np.float32(1 / 2.2)
 
 
 def _softened(x: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float32]:
@@ -96,7 +96,8 @@ def _softened(x: npt.NDArray[np.float32], share: float) -> npt.NDArray[np.float3
         (max(8, round(width * share)), max(8, round(height * share))),
         interpolation=cv2.INTER_AREA,
     )
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    whole = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return whole.astype(np.float32, copy=False)
 
 
 def _compressed(rgb: U8, quality: int) -> U8:
