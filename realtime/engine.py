@@ -256,7 +256,7 @@ class Engine:
                 pool.close()
 
     async def render(
-        self, request: RenderRequest, deliver: Callable[[Frame], None] | None = None
+        self, request: RenderRequest, deliver: Callable[[Frame], bool] | None = None
     ) -> Frame:
         """Draw one frame in the render thread. The caller owns one count of it.
 
@@ -264,7 +264,8 @@ class Engine:
 
         Args:
             deliver: Gets the frame the moment it is finished, in the thread that finished it: what
-                need not wait for the event loop does not. What it raises is raised here.
+                need not wait for the event loop does not. Says whether it was taken; what it raises
+                is raised here.
         Raises:
             NoFreeSlot: The sinks hold every slot; drop the frame.
             FrameBroken: The model failed on this frame; show the last one again.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Whoever was given a frame begins before the event loop is woken for it: woken together, the loop
 # would take the core and the interpreter's lock first, and it has a whole interval's time.
-HEAD_START_S = 50e-6
+HEAD_START_S = 50e-6  # asked for; with the kernel's own slack it is about twice that
 log = logging.getLogger(__name__)
 
 
@@ -37,8 +37,9 @@ class FrameJob:
     request: RenderRequest
     frame: Frame
     view: Viewpoint
-    deliver: Callable[[Frame], None] | None = None
+    deliver: Callable[[Frame], bool] | None = None
     future: Future[None] = field(default_factory=Future)
+    taken: bool = field(default=False, init=False)  # by whoever it was delivered to
 
     @property
     def kind(self) -> tuple[str, int]:
@@ -63,8 +64,7 @@ class FrameJob:
             fail_all([self], error)
             return False
         try:
-            if self.deliver is not None:
-                self.deliver(self.frame)
+            self.taken = self.deliver is not None and self.deliver(self.frame)
         except Exception as error:  # the receiver's, and whoever asked is to know
             self.future.set_exception(error)
             return False
@@ -86,14 +86,17 @@ class Flight:
     pending: Pending
     asynchronous: bool = False
 
-    def finish(self) -> None:
+    def finish(self, more: Callable[[], bool] = lambda: False) -> None:
         """Wait for the pixels and resolve every job, whatever happens: a broken picture is its own
         job's failure, an exception that of each job it keeps from being finished.
+
+        Args:
+            more: Whether other frames wait for this thread.
         """
         try:
             broken = self.pending.wait()
             ended = [job for job, why in zip(self.jobs, broken, strict=True) if job.end(why)]
-            if any(job.deliver is not None for job in ended):
+            if any(job.taken for job in ended) and not more():
                 time.sleep(HEAD_START_S)
             for job in ended:
                 job.future.set_result(None)

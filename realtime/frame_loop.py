@@ -25,15 +25,15 @@ class Renders(Protocol):
     """The part of `Engine` that the loop needs."""
 
     async def render(
-        self, request: RenderRequest, deliver: Callable[[Frame], None] | None = None
+        self, request: RenderRequest, deliver: Callable[[Frame], bool] | None = None
     ) -> Frame: ...
 
 
 class Sink(Protocol):
     """Takes finished frames. A sink that keeps one beyond the call retains it."""
 
-    def offer(self, frame: Frame) -> None:
-        """Never blocks. Called in the thread that has drawn the frame."""
+    def offer(self, frame: Frame) -> bool:
+        """Never blocks. Called in the thread that has drawn the frame; whether it was taken."""
         ...
 
     async def aclose(self) -> None: ...

@@ -51,6 +51,7 @@ class PyAvEncoder(EncoderRates):
 
     def close(self) -> None:
         self._context = None
+        self._frames = {}
 
     def encode(
         self,

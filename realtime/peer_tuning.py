@@ -157,7 +157,8 @@ class SenderTuning:
     """One viewer's sender: what it was told and what it told. Lives on the event loop.
 
     Attributes:
-        frames, bytes, keyframes: Pictures handed to the network.
+        frames, bytes, keyframes: Pictures handed to the network; with a wire the bytes are RTP
+            payload, else coded pictures.
         packets_repeated, repeats_ignored, repeats_over_budget, repeats_given_up: Answers to
             requests for lost packets.
         keyframe_requests: PLI and FIR received, and packets given up.
@@ -194,7 +195,8 @@ class SenderTuning:
     def rtp_origin(self) -> int | None:
         """What is added to a picture's timestamp on the wire, modulo 2**32.
 
-        None until a packet has left: the sender draws it at random when it starts.
+        Drawn at random by whoever sends: with a wire known from the beginning, else None until a
+        packet has left.
         """
         if self._origin is None and self.frames == 1 and getattr(self._sender, _PACKETS):
             self._learn_origin(self._first_timestamp)

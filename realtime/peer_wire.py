@@ -2,13 +2,15 @@
 
 | Private name                                          | What is done with it                    |
 |-------------------------------------------------------|-----------------------------------------|
-| `RTCRtpSender.__mid`, `__rtp_header_extensions_map`   | read, for the header                    |
+| `RTCRtpSender._ssrc`, `__mid`,                        | read, for the header                    |
+| `__rtp_header_extensions_map`                         |                                         |
 | `RTCRtpSender.__ntp_timestamp`, `__rtp_timestamp`,    | set to what the wire has sent, for      |
 | `__packet_count`, `__octet_count`                     | sender reports                          |
 | `RTCRtpSender.__rtp_history`                          | gets a packet that is to be repeated    |
 | `RTCDtlsTransport._tx_srtp`                           | put behind a lock, shared with the wire |
 | `RTCIceTransport._connection`                         | read, for the way to the viewer         |
-| `Connection._nominated` (aioice)                      | read, likewise                          |
+| `Connection._nominated` (aioice), the pair's          | read, likewise                          |
+| `protocol.transport`, `.local_candidate`              |                                         |
 
 aiortc's statistics of the transport do not count what a wire sends.
 """
@@ -17,24 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import socket
 from typing import Any
 
+from aioice.ice import Connection, StunProtocol
 from aiortc import rtp
 from aiortc.rtcdtlstransport import RTCDtlsTransport
-from aiortc.rtcicetransport import Connection, RTCIceTransport
+from aiortc.rtcicetransport import RTCIceTransport
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpsender import RTP_HISTORY_SIZE, RTCRtpSender
 
-from realtime.rtp_wire import (
-    LockedSrtp,
-    Route,
-    RtpWire,
-    Sent,
-    abs_send_time,
-    duplicate,
-    layout_of,
-)
+from realtime.rtp_wire import LockedSrtp, Route, RtpWire, Sent, layout_of
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +45,14 @@ _REPORTED = (
 
 # class, method, names its code must use; see `peer_tuning.check_aiortc`
 USES = (
-    (RTCRtpSender, "_run_rtp", (_EXTENSIONS, _MID, "_next_encoded_frame")),
+    (RTCRtpSender, "_run_rtp", (_EXTENSIONS, _MID, "_ssrc", "_next_encoded_frame")),
     (RTCRtpSender, "_run_rtcp", _REPORTED),
     (RTCRtpSender, "_retransmit", (_HISTORY,)),
     (RTCDtlsTransport, "_send_rtp", ("_tx_srtp", "protect", "protect_rtcp")),
     (RTCIceTransport, "__init__", ("_connection",)),
     (Connection, "sendto", ("_nominated", "protocol", "remote_addr")),
+    (StunProtocol, "send_data", ("transport", "sendto")),
+    (StunProtocol, "datagram_received", ("local_candidate",)),
 )
 COMPONENT = 1  # RTP, and RTCP with it
 
@@ -66,13 +63,20 @@ def open_wire(sender: RTCRtpSender, codec: RTCRtpCodecParameters) -> RtpWire | N
     Returns:
         None where packets cannot be sent past the event loop: aiortc sends them as it always does.
     """
+    try:
+        return _open(sender, codec)
+    except Exception:  # whatever is unlike what is known: the slower way works all the same
+        log.exception("pictures go through the event loop")
+        return None
+
+
+def _open(sender: RTCRtpSender, codec: RTCRtpCodecParameters) -> RtpWire | None:
     dtls = sender.transport
     if not isinstance(dtls, RTCDtlsTransport) or dtls.state != "connected":
         return None
     way = _Way(dtls)
-    if way.route() is None:
-        log.info("pictures go through the event loop: %s", way.why)
-        way.close()
+    if (why := way.look()) is not None:
+        log.warning("pictures go through the event loop: %s", why)
         return None
     private: Any = dtls
     if not isinstance(private._tx_srtp, LockedSrtp):
@@ -110,7 +114,7 @@ def remember(sender: RTCRtpSender, wire: RtpWire, sequence_number: int) -> None:
         payload=found.payload,
     )
     packet.ssrc = sender._ssrc
-    packet.extensions.abs_send_time = abs_send_time(time.time_ns())
+    packet.extensions.abs_send_time = found.send_time
     packet.extensions.mid = getattr(sender, _MID)
     history = getattr(sender, _HISTORY)
     history.clear()  # only what is about to be repeated
@@ -118,42 +122,75 @@ def remember(sender: RTCRtpSender, wire: RtpWire, sequence_number: int) -> None:
 
 
 class _Way:
-    """The socket and the address that ICE has nominated, as long as they are a plain socket's."""
+    """The socket and the address that ICE has nominated, as long as they are a plain socket's.
+
+    `look` runs on the event loop, which owns the sockets; `route` in the encoder's thread.
+    """
 
     def __init__(self, dtls: RTCDtlsTransport) -> None:
-        self.why = ""
         self._dtls = dtls
-        self._pair: Any = None
-        self._found: Route | None = None
+        self._loop = asyncio.get_running_loop()
+        self._found: tuple[Any, Route] | None = None  # the pair, and the way it stands for
+        self._old: list[socket.socket] = []
+        self._looking = self._closed = False
 
     def route(self) -> Route | None:
-        """Cheap as long as nothing changes."""
         if self._dtls.state != "connected":
             return None
-        connection: Any = self._dtls.transport._connection
-        pair = connection._nominated.get(COMPONENT)
-        if pair is not self._pair:
-            self.close()
-            self._pair = pair
-            self._found = None if pair is None else self._look(pair)
-        return self._found
+        while self._old:
+            self._old.pop().close()
+        found = self._found
+        if found is not None and found[0] is self._pair():
+            return found[1]
+        if not self._looking:
+            self._looking = True
+            self._loop.call_soon_threadsafe(self.look)
+        return None
 
-    def _look(self, pair: Any) -> Route | None:
-        if pair.local_candidate.type == "relay":
-            self.why = "a relay wraps each packet"
-            return None
-        transport: asyncio.DatagramTransport = pair.protocol.transport
+    def _pair(self) -> Any:
+        connection: Any = self._dtls.transport._connection
+        return connection._nominated.get(COMPONENT)
+
+    def look(self) -> str | None:
+        """Find the way. Returns why there is none; `route` has it looked for again."""
+        self._looking = False
+        if self._closed:
+            return "it is closed"
+        pair = self._pair()
+        if pair is None:
+            return "no pair of candidates is nominated"
+        if pair.protocol.local_candidate.type == "relay":
+            return "a relay wraps each packet"
+        transport: Any = pair.protocol.transport
         sock = transport.get_extra_info("socket")
         if sock is None:
-            self.why = "this event loop does not give its socket away"
-            return None
+            return "this event loop does not give its socket away"
         try:
-            return duplicate(sock), pair.remote_addr
+            copy: socket.socket = sock.dup()
         except OSError as error:
-            self.why = f"the socket cannot be duplicated ({error})"
-            return None
+            return f"the socket cannot be duplicated ({error})"
+        copy.setblocking(False)
+        address = pair.remote_addr
+        if self._found is not None:
+            self._old.append(self._found[1].sock)
+
+        def send(packets: list[bytes]) -> None:
+            if not transport.is_closing():
+                for data in packets:
+                    transport.sendto(data, address)
+
+        def later(packets: list[bytes]) -> None:
+            self._loop.call_soon_threadsafe(send, packets)
+
+        route = Route(copy, address, transport.get_write_buffer_size, later)
+        self._found = pair, route
+        return None
 
     def close(self) -> None:
+        """On the event loop, when nobody sends any more."""
+        self._closed = True
         if self._found is not None:
-            self._found[0].close()
-        self._pair = self._found = None
+            self._old.append(self._found[1].sock)
+            self._found = None
+        while self._old:
+            self._old.pop().close()

@@ -135,7 +135,9 @@ class KeyframeLimiter:
     """At most one keyframe per interval; a request inside it is kept, not dropped.
 
     Dropping it would leave a viewer that joined just then black until its next loss.
-    `request` and `satisfied` belong to the event loop, the rest to the encoder thread.
+    `request` and `satisfied` belong to the event loop, the rest to the encoder thread, which may
+    send before the loop knows of it: a request that came after a keyframe was coded may be about
+    that very keyframe.
     """
 
     def __init__(self, interval_ns: int) -> None:
@@ -143,6 +145,7 @@ class KeyframeLimiter:
         self.requests = 0
         self._pending = False
         self._last_ns: int | None = None
+        self._answered = 0  # requests when the last keyframe was coded
 
     @property
     def pending(self) -> bool:
@@ -162,12 +165,13 @@ class KeyframeLimiter:
         return self._last_ns is None or now_ns - self._last_ns >= self.interval_ns
 
     def coded(self, now_ns: int) -> None:
-        """A keyframe was coded, asked for or not."""
+        """A keyframe was coded, asked for or not; nobody has it yet."""
         self._last_ns = now_ns
+        self._answered = self.requests
 
     def satisfied(self) -> None:
-        """A keyframe went out to every viewer: all requests until now are answered."""
-        self._pending = False
+        """That keyframe went out to every viewer: the requests before it are answered."""
+        self._pending = self.requests > self._answered
 
 
 @dataclass

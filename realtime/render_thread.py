@@ -170,7 +170,7 @@ class RenderThread:
                 if flight.asynchronous:
                     self._finisher.put(flight)
                 else:
-                    flight.finish()
+                    flight.finish(lambda: bool(self._jobs))
         except Exception as error:  # the thread's outer edge; what `paint` resolved stays so
             log.exception("drawing")
             fail_all([job for job in jobs if not job.future.done()], error)
@@ -196,5 +196,5 @@ class _Finisher:
 
     def _work(self) -> None:
         while flight := self._flights.get():
-            flight.finish()
+            flight.finish(lambda: not self._flights.empty())
             flight = None  # or it would keep a dropped model alive

@@ -8,16 +8,19 @@ the connection to aiortc.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from realtime.errors import RealtimeError
+
 HISTORY = 256  # packets that may be asked for again: a second of 2 Mbit/s
+WAITING = 256 << 10  # bytes that wait for the socket, beyond which a picture is not sent
+PATIENCE_NS = 5_000_000_000  # without a way to the viewer
 _NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970
 
 
@@ -29,7 +32,7 @@ class Protects(Protocol):
 
 
 class LockedSrtp:
-    """An SRTP session shared by the event loop and an encoder thread."""
+    """An SRTP session shared by the event loop and an encoder thread, a packet at a time."""
 
     def __init__(self, session: Protects) -> None:
         self.session = session
@@ -88,30 +91,48 @@ class Sent(NamedTuple):
     octets: int = 0  # of payload
     pictures: int = 0
     keyframes: int = 0
-    keyframe_ns: int | None = None  # monotonic, of the last one
+    keyframe_ns: int | None = None  # monotonic, when sending the last one began
 
 
 class SentPacket(NamedTuple):
-    """What is needed to send a packet again."""
+    """What is needed to send a packet again, byte for byte."""
 
     sequence_number: int
     timestamp: int
     marker: int
+    send_time: int | None  # abs-send-time; a repeated packet keeps its own (RFC 7714, 9.1)
     payload: bytes
 
 
-Route = tuple[socket.socket, tuple[str, int]]
+class Route(NamedTuple):
+    """Where packets go just now.
+
+    Args:
+        sock: Takes datagrams at once or raises BlockingIOError.
+        waiting: How many bytes wait in `later`.
+        later: Takes what the socket has not taken, in order, and sends it as it can.
+    """
+
+    sock: socket.socket
+    address: tuple[str, int]
+    waiting: Callable[[], int]
+    later: Callable[[list[bytes]], None]
+
+
+class NoWay(RealtimeError):
+    """There has been no way to the viewer for PATIENCE_NS."""
 
 
 class RtpWire:
     """Sends pictures to one viewer. `send` may be called from any thread, one picture at a time.
 
-    Never blocks: what the socket does not take is lost, as on any other hop.
+    Never blocks. What the socket does not take at once, a keyframe larger than its buffer say, is
+    left to `Route.later`; while much waits there, pictures are not sent at all.
 
     Args:
         layout: Of this stream's headers.
         srtp: Encrypts; shared with whoever else sends to this viewer.
-        route: Gives the socket and the address to send to, or None while there is no way.
+        route: Gives the way to the viewer, or None while there is none.
         close: Called once, when the wire is closed.
     """
 
@@ -122,15 +143,17 @@ class RtpWire:
         route: Callable[[], Route | None],
         close: Callable[[], None] = lambda: None,
     ) -> None:
-        self.origin = random.getrandbits(
-            32
-        )  # what is added to a picture's timestamp (RFC 3550, 5.1)
+        self.origin = random.getrandbits(32)  # what is added to a picture's timestamp (RFC 3550)
         self.sent = Sent()
-        self._layout, self._srtp, self._route, self._close = layout, srtp, route, close
         self.payload_type = layout.template[1] & 0x7F
-        self._next = random.getrandbits(16)
+        self._layout, self._srtp, self._route, self._close = layout, srtp, route, close
+        # The upper half is left out: were all packets before the first wrap lost, the receiver
+        # could not know of it, and nothing would ever decrypt (RFC 3711, 3.3.1).
+        self._next = random.getrandbits(15)
         self._history: list[SentPacket | None] = [None] * HISTORY
         self._closed = False
+        self._lost_ns: int | None = None  # since when there is no way
+        self._guard = threading.Lock()  # of closing against sending
 
     def send(self, payloads: Sequence[bytes], timestamp: int, keyframe: bool) -> bool:
         """Send one picture's packets.
@@ -140,44 +163,80 @@ class RtpWire:
             timestamp: 90 kHz, without the origin.
             keyframe: For the counters.
         Returns:
-            Whether all of them were handed to the system. If not, the viewer cannot decode what
-            refers to this picture.
+            Whether all of it is on its way. If not, the viewer cannot decode what refers to it.
+        Raises:
+            NoWay: For long.
         """
+        with self._guard:
+            if self._closed:
+                return False
+            route = self._route()
+            if route is None:
+                self._wait_for_a_way()
+                return False
+            self._lost_ns = None
+            waiting = route.waiting()
+            if waiting > WAITING:
+                return False
+            begun_ns = time.monotonic_ns()
+            late: list[bytes] = []
+            octets = count = 0
+            for packet, data in self._packets(payloads, timestamp):
+                if late or waiting:
+                    late.append(data)
+                else:
+                    try:
+                        route.sock.sendto(data, route.address)
+                    except BlockingIOError:
+                        late.append(data)
+                    except OSError:  # the network or the other end is gone
+                        break
+                count += 1
+                octets += len(packet.payload)
+            if late:
+                route.later(late)
+            self._count(timestamp, count, octets, begun_ns if keyframe else None)
+        return count == len(payloads)
+
+    def _packets(
+        self, payloads: Sequence[bytes], timestamp: int
+    ) -> Iterator[tuple[SentPacket, bytes]]:
+        """Each with its encrypted bytes, remembered."""
         header = bytearray(self._layout.template)
         timestamp = (self.origin + timestamp) & 0xFFFFFFFF
         header[4:8] = timestamp.to_bytes(4, "big")
-        now_ns = time.time_ns()
-        if (at := self._layout.send_time_at) is not None:  # they leave together: one time for all
-            header[at : at + 3] = abs_send_time(now_ns).to_bytes(3, "big")
-        last = len(payloads) - 1
-        whole, octets = True, 0
-        with self._srtp.lock:
-            if self._closed or (route := self._route()) is None:
-                return False
-            sendto, address, protect = route[0].sendto, route[1], self._srtp.session.protect
-            for index, payload in enumerate(payloads):
-                number = self._next
-                self._next = number + 1 & 0xFFFF
-                marker = int(index == last)
-                header[1] |= marker << 7
-                header[2:4] = number.to_bytes(2, "big")
-                self._history[number % HISTORY] = SentPacket(number, timestamp, marker, payload)
-                octets += len(payload)
-                try:
-                    sendto(protect(b"".join((header, payload))), address)
-                except OSError:  # its buffer is full, or the network or the other end is gone
-                    whole = False
+        at, last = self._layout.send_time_at, len(payloads) - 1
+        send_time = None
+        for index, payload in enumerate(payloads):
+            number, marker = self._next, int(index == last)
+            self._next = number + 1 & 0xFFFF
+            header[1] |= marker << 7
+            header[2:4] = number.to_bytes(2, "big")
+            if at is not None:
+                send_time = abs_send_time(time.time_ns())
+                header[at : at + 3] = send_time.to_bytes(3, "big")
+            packet = SentPacket(number, timestamp, marker, send_time, payload)
+            self._history[number % HISTORY] = packet
+            yield packet, self._srtp.protect(b"".join((header, payload)))
+
+    def _count(self, timestamp: int, packets: int, octets: int, keyframe_ns: int | None) -> None:
         was = self.sent
         self.sent = Sent(
-            ntp_time(now_ns),
-            timestamp,
-            was.packets + len(payloads),
+            ntp_time(time.time_ns()),
+            (self.origin + timestamp) & 0xFFFFFFFF,
+            was.packets + packets,
             was.octets + octets,
             was.pictures + 1,
-            was.keyframes + keyframe,
-            time.monotonic_ns() if keyframe else was.keyframe_ns,
+            was.keyframes + (keyframe_ns is not None),
+            was.keyframe_ns if keyframe_ns is None else keyframe_ns,
         )
-        return whole
+
+    def _wait_for_a_way(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._lost_ns is None:
+            self._lost_ns = now_ns
+        if now_ns - self._lost_ns > PATIENCE_NS:
+            raise NoWay(f"no way to it for {PATIENCE_NS // 1_000_000_000} s; connect again.")
 
     def packet(self, sequence_number: int) -> SentPacket | None:
         """A packet that was sent a while ago, or None if it is too long ago."""
@@ -186,23 +245,8 @@ class RtpWire:
 
     def close(self) -> None:
         """Send nothing any more. Waits for the picture that is being sent. Idempotent."""
-        with self._srtp.lock:
+        with self._guard:
             if self._closed:
                 return
             self._closed = True
         self._close()
-
-
-class HasDescriptor(Protocol):
-    def fileno(self) -> int: ...
-
-
-def duplicate(sock: HasDescriptor) -> socket.socket:
-    """Another descriptor of the same socket, which outlives the first; never blocks.
-
-    Raises:
-        OSError: The system cannot.
-    """
-    copy = socket.socket(fileno=os.dup(sock.fileno()))
-    copy.setblocking(False)
-    return copy

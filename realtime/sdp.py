@@ -34,7 +34,8 @@ EXTENSIONS = (
     "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
 )
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,32}")
+# At most 16 characters: a longer mid would not fit a one-byte header extension (RFC 8285, 4.2).
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,16}")
 _ICE = re.compile(r"[A-Za-z0-9+/=_-]{4,256}")
 _FINGERPRINT = re.compile("(sha-(?:256|384|512)) ([0-9A-F]{2}(?::[0-9A-F]{2})+)", re.I | re.ASCII)
 _DIGEST_BYTES = {"sha-256": 32, "sha-384": 48, "sha-512": 64}

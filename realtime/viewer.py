@@ -198,6 +198,8 @@ class Viewer:
                 self.send({"type": "error", "code": "encoder_failed", "message": self.track.error})
                 await asyncio.sleep(0.05)  # for the channel to send it before the peer is closed
                 return self.track.error
+            if self.track is not None and self.track.readyState == "ended":
+                return "its picture has ended"
             now = loop.time()
             if pc.connectionState in ("failed", "closed"):
                 return f"the connection is {pc.connectionState}"

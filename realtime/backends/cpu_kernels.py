@@ -48,7 +48,8 @@ def compile_beside(
     """Have a child process compile what a network needs, unless that was done here before.
 
     Failure costs nothing but time: what is missing is compiled in this process when it is drawn.
-    The child has ended when this returns or raises, and at the latest when this process ends.
+    The child has ended when this returns or raises, and when this process ends in order; if it is
+    killed, the child finishes its minute by itself.
 
     Args:
         check: Called every POLL_S; what it raises ends the child and is raised.

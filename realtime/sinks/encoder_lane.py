@@ -19,6 +19,7 @@ from realtime.errors import EncoderFailed
 from realtime.frame import Frame
 from realtime.mailbox import MailboxClosed, ThreadMailbox
 from realtime.rate import KeyframeLimiter, RateController
+from realtime.rtp_wire import NoWay
 from realtime.sinks.viewer_track import ViewerTrack
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class EncoderLane:
     The encoder is opened for the first frame, at that frame's size.
 
     Args:
-        publish: Gets each picture, on the loop; tracks with a wire have sent it by then.
+        publish: Gets each picture, on the loop; what can be sent by wires is sent by then.
         fail: Told on the loop, once the thread has ended, that the encoder has failed for good.
     """
 
@@ -98,11 +99,12 @@ class EncoderLane:
     def apply(self, bitrate: int) -> None:
         self.wanted.bitrate = bitrate
 
-    def offer(self, frame: Frame) -> None:
-        """From any thread; never blocks."""
+    def offer(self, frame: Frame) -> bool:
+        """From any thread; never blocks. Whether it was taken."""
         replaced = self._mailbox.put(frame.retain())
         if replaced is not None:
             replaced.release()
+        return replaced is not frame
 
     def close(self) -> None:
         """Stop the tracks and let the thread end after the picture it is at."""
@@ -140,8 +142,7 @@ class EncoderLane:
                     coded = self._encode(encoder, frame)
                 finally:
                     frame.release()
-                for track in self._wired:
-                    self._send(track, coded)
+                self._send(coded)
                 self._hand_over(self._publish, self, coded)
         except MailboxClosed:
             pass
@@ -159,12 +160,17 @@ class EncoderLane:
                 encoder.close()
             self._hand_over(self._over, failure)
 
-    def _send(self, track: ViewerTrack, coded: Coded) -> None:
-        try:
-            track.send(coded)
-        except Exception as error:  # one viewer's trouble is not the others'
-            _log.exception("sending a picture to a viewer")
-            self._hand_over(track.fail, f"Sending failed ({type(error).__name__}).")
+    def _send(self, coded: Coded) -> None:
+        wired = self._wired
+        first = self.encoded % len(wired) if wired else 0  # so that nobody is always the last
+        for track in (*wired[first:], *wired[:first]):
+            try:
+                track.send(coded)
+            except NoWay as error:
+                self._hand_over(track.fail, f"There was {error}")
+            except Exception as error:  # one viewer's trouble is not the others'
+                _log.exception("sending a picture to a viewer")
+                self._hand_over(track.fail, f"Sending failed ({type(error).__name__}).")
 
     def _open(self, frame: Frame) -> Encoder:
         wanted = self.wanted
@@ -220,4 +226,6 @@ class EncoderLane:
         try:
             self._loop.call_soon_threadsafe(call, *args)
         except RuntimeError:  # the loop was closed while this picture was being coded
-            self._mailbox.close()
+            left = self._mailbox.close()
+            if left is not None:
+                left.release()

@@ -135,10 +135,11 @@ class ViewerTrack(MediaStreamTrack):
             return
         self._needs_keyframe = False
         begun_ns = time.monotonic_ns()
-        whole = wire.send(coded.payloads, coded.timestamp, coded.keyframe)
-        self._note(coded, begun_ns, time.monotonic_ns())
-        if not whole:
+        if wire.send(coded.payloads, coded.timestamp, coded.keyframe):
+            self._note(coded, begun_ns, time.monotonic_ns())
+        else:
             self.overflows += 1
+            self.dropped += 1
             self._needs_keyframe = True  # the sink asks for it, on the loop
 
     def push(self, coded: Coded) -> None:

@@ -80,21 +80,25 @@ class WebRtcSink:
         lane.tracks.add(track)
         return track
 
-    def offer(self, frame: Frame) -> None:
+    def offer(self, frame: Frame) -> bool:
         """Hand a frame to every codec that somebody watches. Never blocks; retains what it keeps.
 
         From any thread, one frame at a time.
+
+        Returns:
+            Whether anybody took it.
 
         Raises:
             EncoderFailed: the last encoder has failed for good.
         """
         if self.error is not None:
             raise self.error
-        if self._closed:
-            return
-        for lane in self._lanes.values():
-            if lane.watching:
-                lane.offer(frame)
+        taken = False
+        if not self._closed:
+            for lane in self._lanes.values():
+                if lane.watching:
+                    taken |= lane.offer(frame)
+        return taken
 
     async def aclose(self) -> None:
         """Stop all tracks, end all threads, give back all frames. Idempotent."""

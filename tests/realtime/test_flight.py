@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from realtime import flight
 from realtime.backends import Done, FrameBroken
 from realtime.flight import Flight, FrameJob
 from realtime.frame import FramePool
@@ -83,7 +84,9 @@ def test_frames_that_were_all_cancelled_are_not_painted() -> None:
 
 def test_a_finished_frame_is_delivered_in_the_thread_that_finished_it() -> None:
     one, seen = job(64, barcode=True), []
-    one.deliver = lambda frame: seen.append((frame, "rendered" in frame.stamps, one.future.done()))
+    one.deliver = lambda frame: (
+        seen.append((frame, "rendered" in frame.stamps, one.future.done())) is None
+    )
     Flight([one], Done([None])).finish()
     assert outcome(one) is None
     assert seen == [(one.frame, True, False)]
@@ -110,7 +113,22 @@ def test_every_frame_is_delivered_before_anybody_is_told() -> None:
     """Whoever gets a frame begins while the event loop still sleeps."""
     jobs, told = [job(), job()], []
     for one in jobs:
-        one.deliver = lambda frame: told.append([other.future.done() for other in jobs])
+        one.deliver = lambda frame: told.append([other.future.done() for other in jobs]) is None
     Flight(jobs, Done([None, None])).finish()
     assert told == [[False, False], [False, False]]
     assert [outcome(one) for one in jobs] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("takes", "more", "pauses"), [(True, False, 1), (False, False, 0), (True, True, 0)]
+)
+def test_the_thread_pauses_only_for_somebody_and_where_nothing_waits(
+    takes, more, pauses, monkeypatch
+) -> None:
+    slept = []
+    monkeypatch.setattr(flight.time, "sleep", slept.append)
+    jobs = [job(), job()]
+    for one in jobs:
+        one.deliver = lambda frame: takes
+    Flight(jobs, Done([None, None])).finish(lambda: more)
+    assert len(slept) == pauses and all(one.future.done() for one in jobs)

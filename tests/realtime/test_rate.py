@@ -147,6 +147,18 @@ def test_unrequested_keyframe_counts_for_the_interval():
     assert keyframes(limiter, {100}, 1000) == [300]
 
 
+def test_a_request_about_the_keyframe_that_is_going_out_is_kept():
+    limiter = KeyframeLimiter(300 * MS)
+    limiter.request()
+    limiter.coded(0)
+    limiter.request()  # somebody has it already, and not whole
+    limiter.satisfied()
+    assert limiter.pending
+    limiter.coded(300 * MS)
+    limiter.satisfied()
+    assert not limiter.pending
+
+
 def test_interval_is_free_only_once_it_is_past_whether_somebody_asks_or_not():
     limiter = KeyframeLimiter(300 * MS)
     assert limiter.free(0) and not limiter.due(0)

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 
 import pytest
 from aiortc import rtp
@@ -11,7 +12,19 @@ from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters, RTCRtpParam
 from pylibsrtp import Policy, Session
 
 from realtime import rtp_wire
-from realtime.rtp_wire import HISTORY, LockedSrtp, RtpWire, abs_send_time, layout_of, ntp_time
+from realtime.errors import RealtimeError
+from realtime.rtp_wire import (
+    HISTORY,
+    PATIENCE_NS,
+    WAITING,
+    LockedSrtp,
+    NoWay,
+    Route,
+    RtpWire,
+    abs_send_time,
+    layout_of,
+    ntp_time,
+)
 
 SSRC, TYPE = 0x1234ABCD, 100
 EXTENSIONS = [
@@ -49,10 +62,14 @@ class Line:
         self.far.bind(("127.0.0.1", 0))
         self.far.settimeout(10)
         self.near = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.route = (self.near, self.far.getsockname())
+        self.waiting, self.late = 0, []
+        self.route = self.way(self.near, self.far.getsockname())
         self.closed = 0
         self.map = header_map(extensions)
         self.wire = RtpWire(layout(extensions), self.srtp, lambda: self.route, self._close)
+
+    def way(self, sock, address):
+        return Route(sock, address, lambda: self.waiting, self.late.extend)
 
     def _close(self):
         self.closed += 1
@@ -133,6 +150,7 @@ def test_packets_are_found_again_until_they_are_old(line):
     first = line.receive(2)[0].sequence_number
     found = line.wire.packet(first)
     assert found is not None and (found.payload, found.marker) == (b"old", 0)
+    assert found.send_time is not None
     line.wire.send([b"x"] * (HISTORY - 2), 1, False)
     assert line.wire.packet(first) is not None
     line.wire.send([b"y"], 2, False)
@@ -141,20 +159,82 @@ def test_packets_are_found_again_until_they_are_old(line):
     assert line.wire.packet(first + 20_000 & 0xFFFF) is None
 
 
-def test_a_socket_that_does_not_take_it_is_told_and_the_rest_goes_on(line):
-    class Full:
-        left = 1
+def test_what_the_socket_does_not_take_at_once_is_left_in_order(line):
+    """A keyframe larger than the socket's buffer, or nobody would ever get one."""
+    near, far = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    with near, far:
+        far.bind(b"\0stylewire-wire-" + os.urandom(8).hex().encode())
+        near.setblocking(False)
+        line.route = line.way(near, far.getsockname())
+        payloads = [bytes([k & 0xFF]) * 1000 for k in range(600)]
+        assert line.wire.send(payloads, 0, True) is True
+        assert 0 < len(line.late) < len(payloads), "its buffer took some and not all"
+        got = [far.recv(2000) for _ in range(len(payloads) - len(line.late))] + line.late
+        packets = [rtp.RtpPacket.parse(line.back.unprotect(data), line.map) for data in got]
+        assert [packet.payload for packet in packets] == payloads
+        assert line.wire.sent.packets == 600
+
+
+def test_pictures_queue_behind_what_waits_and_are_not_sent_where_much_does(line):
+    line.waiting = 1000
+    assert line.wire.send([b"a"], 0, True) is True
+    assert len(line.late) == 1, "it does not overtake"
+    line.waiting = WAITING + 1
+    assert line.wire.send([b"b"], 1, False) is False
+    assert len(line.late) == 1 and line.wire.sent.pictures == 1
+    line.waiting = 0
+    assert line.wire.send([b"c"], 2, True) is True
+    assert line.receive(1)[0].payload == b"c"
+
+
+def test_a_network_that_is_gone_is_told_at_once_and_counted_right(line):
+    class Gone:
+        tried = 0
 
         def sendto(self, data, address):
-            if not self.left:
-                raise BlockingIOError
-            self.left -= 1
+            self.tried += 1
+            if self.tried == 2:
+                raise OSError("network is unreachable")
 
-    line.route = (Full(), None)
-    assert line.wire.send([b"a", b"b"], 0, True) is False
-    line.route = (line.near, line.far.getsockname())
-    assert line.wire.send([b"c"], 1, True) is True
-    assert line.receive(1)[0].payload == b"c"
+    gone = Gone()
+    line.route = line.way(gone, None)
+    assert line.wire.send([b"a", b"b", b"c"], 0, True) is False
+    assert gone.tried == 2 and line.wire.sent.packets == 1 and line.late == []
+
+
+def test_no_way_for_long_is_an_error(line, monkeypatch):
+    now = [0]
+    monkeypatch.setattr(rtp_wire.time, "monotonic_ns", lambda: now[0])
+    route, line.route = line.route, None
+    assert line.wire.send([b"a"], 0, True) is False
+    now[0] = PATIENCE_NS
+    assert line.wire.send([b"a"], 0, True) is False
+    line.route = route
+    assert line.wire.send([b"a"], 0, True) is True  # patience begins anew
+    line.route, now[0] = None, now[0] + 1
+    assert line.wire.send([b"a"], 0, True) is False
+    now[0] += PATIENCE_NS + 1
+    with pytest.raises(NoWay, match="connect again") as error:
+        line.wire.send([b"a"], 0, True)
+    assert isinstance(error.value, RealtimeError)
+
+
+def test_the_first_number_leaves_room_for_the_receiver_to_follow():
+    """Above 2**15 a stream whose beginning is lost could wrap unseen: nothing would decrypt."""
+    assert all(RtpWire(layout(), None, lambda: None)._next < 1 << 15 for _ in range(200))
+
+
+def test_a_keyframe_is_dated_before_it_leaves(line):
+    """A request about one of its packets, made while it is being sent, is younger than it."""
+    seen = []
+
+    class Watching:
+        def sendto(self, data, address):
+            seen.append(time.monotonic_ns())
+
+    line.route = line.way(Watching(), None)
+    line.wire.send([b"a", b"b"], 0, True)
+    assert line.wire.sent.keyframe_ns <= seen[0]
 
 
 def test_without_a_way_nothing_is_sent_or_counted(line):
@@ -180,7 +260,7 @@ def test_closing_waits_for_the_picture_that_is_being_sent(line):
             assert go.wait(10)
             order.append("sent")
 
-    line.route = (Slow(), None)
+    line.route = line.way(Slow(), None)
     sender = threading.Thread(target=line.wire.send, args=([b"a"], 0, True))
     sender.start()
     assert entered.wait(10)

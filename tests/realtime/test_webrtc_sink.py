@@ -279,6 +279,7 @@ async def test_a_picture_that_did_not_go_out_whole_is_followed_by_a_keyframe(ben
     await b.show(3)
     assert broken.wire.sent[before][1] is True, "nothing is sent that refers to what was lost"
     assert broken.track.overflows == 1 and not broken.track.starving
+    assert broken.track.sent == len(broken.track.take_rows()) == 5, "what did not go out is no row"
     assert len(fine.wire.sent) == 6 and fine.track.overflows == 0
     for one in (broken, fine):
         one.track.stop()
