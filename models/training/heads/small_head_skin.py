@@ -207,7 +207,7 @@ def make() -> Skin:
         inner.append(at)
         points = np.concatenate([points, _behind(points[loop], side)])
         band, turned = _band(loop, at), np.degrees(np.arctan2(points[loop, 0], points[loop, 2]))
-        band = band if side > 0 else band[:, ::-1]
+        band = band[:, ::-1] if side > 0 else band
         triangles = np.concatenate([triangles, band])
         azimuth = np.concatenate([azimuth, np.full((len(band), 3), turned.mean())])
     return _compact(
