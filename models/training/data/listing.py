@@ -16,7 +16,7 @@ from models.training.data.stored import LEAST_FRAMES
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 FILMS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts"})
-NOTES = frozenset({"dataset.json", "prepare.json"})  # about the others
+NOTES = frozenset({"dataset.json", "prepare.json", "source.json"})  # about the others
 MAX_LABELS = 10_000  # classes
 
 
