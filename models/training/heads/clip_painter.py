@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from models.errors import BadConfig
 from models.faces.prior import CAST, Prior, person
-from models.faces.state import CODE_SIZE, EXPRESSION, FaceState, part
+from models.faces.state import CODE_SIZE, EXPRESSION, EXPRESSIONS, FaceState, part
 from models.faces.tracks import BLINK_S, BLINK_SLOT_S, Track, TrackStyle
 from models.faces.traits import COUNT, Traits, shrink
 from models.training.heads import kit, occluders, sensor
@@ -131,7 +131,10 @@ class Clip:
     code: npt.NDArray[np.float32]
     landmarks: npt.NDArray[np.float32]
     visible: npt.NDArray[np.uint8]
+    expression: npt.NDArray[np.float32]
     traits: npt.NDArray[np.float32]
+    light: npt.NDArray[np.float32]
+    camera: npt.NDArray[np.float32]
 
 
 def fields(count: int, side: int) -> dict[str, tuple[tuple[int, ...], type]]:
@@ -143,7 +146,10 @@ def fields(count: int, side: int) -> dict[str, tuple[tuple[int, ...], type]]:
         "code": ((count, CODE_SIZE), np.float32),
         "landmarks": ((count, 68, 2), np.float32),
         "visible": ((count, 68), np.uint8),
+        "expression": ((count, len(EXPRESSIONS)), np.float32),
         "traits": ((COUNT,), np.float32),
+        "light": ((39,), np.float32),
+        "camera": ((2,), np.float32),
     }
 
 
@@ -225,8 +231,10 @@ class ClipPainter:
             rgb = drawn.rgb if taken is None else taken.capture(drawn.rgb, random)
             made["frames"][k] = rgb.transpose(2, 0, 1)
             made["mask"][k] = drawn.mask
-            made["landmarks"][k] = drawn.labels.landmarks
-            made["visible"][k] = drawn.labels.visible
+            labels = drawn.labels
+            made["landmarks"][k], made["visible"][k] = labels.landmarks, labels.visible
+            made["expression"][k] = labels.expression
+            made["light"][:], made["camera"][:] = labels.light, labels.camera
         return Clip(**made)
 
     def _person(self, cast: Cast) -> tuple[Person, Traits]:

@@ -21,8 +21,9 @@ class HeadClips:
     A request's `video` is any number: a person who moves without end. Frames depend on it, the
     recipe and the times only, not on the batch they are in nor on the number of workers. Times may
     be any numbers; unless the recipe is plain, some clips are moved to rare events, and the
-    batch's `t` says to where. `extra` holds `traits` [B, 107], `code` [B, k, 67], `mask` uint8
-    [B, k, R, R], `landmarks` [B, k, 68, 2] in pixels and `visible` uint8 [B, k, 68].
+    batch's `t` says to where. `extra` holds `traits` [B, 107], `light` [B, 39], `camera` [B, 2],
+    `code` [B, k, 67], `expression` [B, k, 53] as drawn, `mask` uint8 [B, k, R, R], `landmarks`
+    [B, k, 68, 2] in pixels and `visible` uint8 [B, k, 68].
 
     Resource handling: `close` ends the worker processes. The module that starts a program with
     workers must be guarded by `if __name__ == "__main__"`.

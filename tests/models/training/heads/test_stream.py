@@ -51,6 +51,9 @@ def test_a_batch_is_what_the_contract_says(wild: HeadClips) -> None:
     shapes = {name: tuple(x.shape) for name, x in batch.extra.items()}
     assert shapes == {
         "traits": (3, 107),
+        "light": (3, 39),
+        "camera": (3, 2),
+        "expression": (3, 2, 53),
         "code": (3, 2, 67),
         "mask": (3, 2, SIDE, SIDE),
         "landmarks": (3, 2, 68, 2),
