@@ -66,6 +66,6 @@ def labels_of(
         posed.expression,
         at.astype(np.float32),
         inside & ~covered,
-        person.light.vector(),
+        person.light.vector,
         camera.vector(),
     )

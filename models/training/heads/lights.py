@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from models.faces.traits import Traits
 from models.training.heads.jit import inlined
+from models.training.heads.raster.project import frame_of
+from models.training.heads.shade.single import F
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -21,6 +23,8 @@ class Light:
     sh: [9, 3] irradiance / pi of the surroundings, the cosine folded in.
     key, rim: [3] unit vectors towards the lights; key_rgb, rim_rgb: [3] linear.
     exposure: What radiance is multiplied by before the tone curve.
+    seen_from_key: Right, up and forward of the key's shadow map.
+    vector: [39] harmonics, then key and rim, direction and colour each.
     """
 
     sh: F32
@@ -29,11 +33,8 @@ class Light:
     rim: F32
     rim_rgb: F32
     exposure: np.float32
-
-    def vector(self) -> F32:
-        """[39]: harmonics, then key and rim, direction and colour each."""
-        parts = (self.sh.ravel(), self.key, self.key_rgb, self.rim, self.rim_rgb)
-        return np.concatenate(parts).astype(np.float32)
+    seen_from_key: tuple[F32, F32, F32]
+    vector: F32
 
 
 def light_of(traits: Traits, backdrop_rgb: F32) -> Light:
@@ -49,13 +50,18 @@ def light_of(traits: Traits, backdrop_rgb: F32) -> Light:
     key = _direction(traits["key_azimuth"], np.sin(np.radians(traits["key_elevation"])))
     rim = _direction(-np.sign(side) * traits["rim_azimuth"], 0.5)
     rim_rgb = traits["rim_power"] * abs(side) * cool * (0.6 + 0.4 * lean)
+    sh = _harmonics(_surroundings(traits["fill"], side, tint, cool, lean))
+    numbers = (key, traits["key_power"] * tint, rim, rim_rgb)
+    key, key_rgb, rim, rim_rgb = (np.asarray(part, np.float32) for part in numbers)
     return Light(
-        sh=_harmonics(_surroundings(traits["fill"], side, tint, cool, lean)),
-        key=key.astype(np.float32),
-        key_rgb=(traits["key_power"] * tint).astype(np.float32),
-        rim=rim.astype(np.float32),
-        rim_rgb=rim_rgb.astype(np.float32),
-        exposure=np.float32(traits["exposure"]),
+        sh,
+        key,
+        key_rgb,
+        rim,
+        rim_rgb,
+        np.float32(traits["exposure"]),
+        frame_of(key),
+        np.concatenate([sh.ravel(), key, key_rgb, rim, rim_rgb]),
     )
 
 
@@ -111,9 +117,9 @@ def _harmonics(radiance: F64) -> F32:
 def irradiance(sh, x, y, z, c):
     """What a surface that faces (x, y, z) gets from the surroundings in channel c."""
     return (
-        0.2821 * sh[0, c]
-        + 0.4886 * (y * sh[1, c] + z * sh[2, c] + x * sh[3, c])
-        + 1.0925 * (x * y * sh[4, c] + y * z * sh[5, c] + x * z * sh[7, c])
-        + 0.3154 * (3 * z * z - 1) * sh[6, c]
-        + 0.5463 * (x * x - y * y) * sh[8, c]
+        F(0.2821) * sh[0, c]
+        + F(0.4886) * (y * sh[1, c] + z * sh[2, c] + x * sh[3, c])
+        + F(1.0925) * (x * y * sh[4, c] + y * z * sh[5, c] + x * z * sh[7, c])
+        + F(0.3154) * (F(3) * z * z - F(1)) * sh[6, c]
+        + F(0.5463) * (x * x - y * y) * sh[8, c]
     )

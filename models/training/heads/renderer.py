@@ -19,8 +19,8 @@ from models.training.heads.eyes import IRIS, lid_landmarks, lid_shadow
 from models.training.heads.labels import Labels, labels_of
 from models.training.heads.occluders import Occluder
 from models.training.heads.person import Person
-from models.training.heads.posing import OPEN_CM, Posed, Posing, turn_of
-from models.training.heads.raster.project import frame_of, project, project_parallel
+from models.training.heads.posing import OPEN_CM, Posed, Posing
+from models.training.heads.raster.project import project, project_parallel
 from models.training.heads.raster.strands import strands, strands_depth
 from models.training.heads.raster.triangles import EMPTY, triangles
 from models.training.heads.shade import tone
@@ -131,8 +131,7 @@ class HeadRenderer:
         self._occlude(person, posed)
         edge = self.size * self.samples
         scale = edge / FRAME_CM * camera.zoom * person.fit
-        lagging = turn_of(state, lagging=True)
-        groups = self._groups.of(person, posed, lagging, self._normal, scale)
+        groups = self._groups.of(person, posed, state, self._normal, scale)
         shadow = self._cast_shadows(person, posed, groups)
         light = person.light
         lights = (light.sh, light.key, light.key_rgb, light.rim, light.rim_rgb)
@@ -167,7 +166,7 @@ class HeadRenderer:
 
     def _cast_shadows(self, person: Person, posed: Posed, groups: list[Group]) -> tuple:
         """The key's depth map, as `light_vertices` takes it."""
-        right, up, forward = frame_of(person.light.key)
+        right, up, forward = person.light.seen_from_key
         scale, size = np.float32(self._shadow_size / _SHADOW_CM), np.float32(self._shadow_size)
         depth = self._shadow
         depth[:] = -1e3

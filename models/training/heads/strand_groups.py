@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.faces.state import FaceState
 from models.training.heads import beard as beards
 from models.training.heads import glasses, lashes
 from models.training.heads.anatomy import Anatomy
@@ -14,7 +15,7 @@ from models.training.heads.deform import follow
 from models.training.heads.hair_grow import POINTS
 from models.training.heads.hair_styles import LOOSE
 from models.training.heads.person import Person
-from models.training.heads.posing import Posed, Turn
+from models.training.heads.posing import Posed, Turn, turn_of
 from models.training.heads.shade.pixel import GLASSES, HAIR, SKIN
 
 F32 = npt.NDArray[np.float32]
@@ -80,12 +81,11 @@ class StrandGroups:
         self._buffers: dict[str, F32] = {}
 
     def of(
-        self, person: Person, posed: Posed, lagging: Turn, normal: F32, scale: float
+        self, person: Person, posed: Posed, state: FaceState, normal: F32, scale: float
     ) -> list[Group]:
         """The groups of a frame.
 
         Args:
-            lagging: The pose a moment ago, which loose hair trails behind at.
             normal: [n, 3] of the head's vertices in the world.
             scale: Samples per cm.
         """
@@ -94,7 +94,7 @@ class StrandGroups:
             kept = self._kept = self._prepare(person, scale)
         groups = []
         if kept.hair:
-            groups.append(self._hair(person, kept, posed.turn, lagging))
+            groups.append(self._hair(person, kept, posed.turn, state))
         if person.beard is not None:
             groups.append(self._beard(person.beard, person, kept, posed, normal))
         if self.with_lashes and len(person.lashes):
@@ -108,13 +108,13 @@ class StrandGroups:
             self._buffers[name] = np.zeros((count, 3), np.float32)
         return self._buffers[name]
 
-    def _hair(self, person: Person, kept: _Kept, turn: Turn, lagging: Turn) -> Group:
+    def _hair(self, person: Person, kept: _Kept, turn: Turn, state: FaceState) -> Group:
         hair, k = person.hair, kept.hair
         world = self._buffer("hair", k)
         turn.carry(hair.points[:k], hair.weight[:k], world)
         if person.traits.chosen("hair") in LOOSE:
             old = self._buffer("lagging", k)
-            lagging.carry(hair.points[:k], hair.weight[:k], old)
+            turn_of(state, lagging=True).carry(hair.points[:k], hair.weight[:k], old)
             follow(hair.points[:k], k, old, world)
         return Group(
             "hair",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 
-from models.training.heads import deform
-from models.training.heads.deform import smooth
 from models.training.heads.jit import inlined
-
-USES = (deform,)
+from models.training.heads.shade.single import F, smooth
 
 
 @inlined
@@ -21,21 +18,21 @@ def eye_albedo(x, y, z, iris, radius):
     """
     rho = math.sqrt(x * x + y * y) / radius
     if z < 0:
-        rho = 9.0
-    red = smooth(0.35, 0.95, abs(x)) * 0.55 + 0.10  # the white is pinker at the corners
-    r, g, b = 0.80 - 0.06 * red, 0.765 - 0.25 * red, 0.735 - 0.26 * red
-    white = smooth(0.90, 1.10, rho)
-    if white >= 1.0:
-        return r, g, b, 0.0
+        rho = F(9.0)
+    red = smooth(F(0.35), F(0.95), abs(x)) * F(0.55) + F(0.10)  # the white is pinker at the corners
+    r, g, b = F(0.80) - F(0.06) * red, F(0.765) - F(0.25) * red, F(0.735) - F(0.26) * red
+    white = smooth(F(0.90), F(1.10), rho)
+    if white >= F(1.0):
+        return r, g, b, F(0.0)
     rings, spokes = iris.shape[0], iris.shape[1]
-    angle = (math.atan2(y, x) / 6.2831853 + 0.5) * spokes
-    ring = min(rho, 0.999) * (rings - 1)
+    angle = (math.atan2(y, x) / F(6.2831853) + F(0.5)) * F(spokes)
+    ring = min(rho, F(0.999)) * F(rings - 1)
     i, j = int(ring), int(angle)
-    f, h = ring - i, angle - j
+    f, h = ring - F(i), angle - F(j)
     j = j % spokes
     i2, j2 = min(i + 1, rings - 1), (j + 1) % spokes
-    a, c, d, e = (1 - f) * (1 - h), (1 - f) * h, f * (1 - h), f * h
-    k = 1.0 - white
+    a, c, d, e = (F(1) - f) * (F(1) - h), (F(1) - f) * h, f * (F(1) - h), f * h
+    k = F(1.0) - white
     r = r * white + k * (
         iris[i, j, 0] * a + iris[i, j2, 0] * c + iris[i2, j, 0] * d + iris[i2, j2, 0] * e
     )

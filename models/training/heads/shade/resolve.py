@@ -9,23 +9,24 @@ import numpy as np
 from models.training.heads.jit import inlined, kernel
 from models.training.heads.raster import triangles as buffers
 from models.training.heads.raster.triangles import EMPTY, STRAND
-from models.training.heads.shade import pixel, tone
+from models.training.heads.shade import pixel, single, tone
 from models.training.heads.shade.pixel import M_EYE, shade, weights
+from models.training.heads.shade.single import F
 from models.training.heads.shade.tone import ENTRIES, STEPS
 
 _CLASSES = 9
-_SAME = 0.006  # share of its depth by which samples of one surface may differ
-_BRIGHTEST = 4.0  # of a sample: one highlight must not drown a pixel
+_SAME = F(0.006)  # share of its depth by which samples of one surface may differ
+_BRIGHTEST = F(4)  # of a sample: one highlight must not drown a pixel
 
 
 @inlined
-def _earlier(s, m, t, x, y, edge, depth, ids, mat):
+def _earlier(s, m, x, y, right, down, depth, ids, mat):
     """An earlier sample of this pixel on the same surface, else -1. Eyes are shaded at each."""
     if m == M_EYE:
         return -1
-    here = depth[y + s // edge, x + s % edge]
+    here = depth[y + down[s], x + right[s]]
     for q in range(s):
-        yy, xx = y + q // edge, x + q % edge
+        yy, xx = y + down[q], x + right[q]
         other = ids[yy, xx]
         if other >= 0 and mat[other] == m and abs(depth[yy, xx] - here) < _SAME * here:
             return q
@@ -36,11 +37,11 @@ def _earlier(s, m, t, x, y, edge, depth, ids, mat):
 def _ray(x, y, half, per_focal):
     """Unit vector from a sample to the camera."""
     vx, vy = (half - x) * per_focal, (y - half) * per_focal
-    vz = 1.0 / math.sqrt(vx * vx + vy * vy + 1.0)
+    vz = F(1) / math.sqrt(vx * vx + vy * vy + F(1))
     return vx * vz, vy * vz, vz
 
 
-@kernel(pixel, buffers, tone, *pixel.USES)
+@kernel(pixel, single, buffers, tone, *pixel.USES)
 def resolve(samples, mesh, surface, skin, eyes, cloth, parts, light, view, backdrop, out, mask):
     """Shades each pixel once per surface, eyes at every sample, and averages the samples.
 
@@ -57,6 +58,8 @@ def resolve(samples, mesh, surface, skin, eyes, cloth, parts, light, view, backd
     half, per_focal, bump = view
     behind, behind_bytes, curve, exposure = backdrop
     count = edge * edge
+    # Where a pixel's samples lie; divisions in the loops below would cost a tenth of the time.
+    down, right = np.arange(count) // edge, np.arange(count) % edge
     colour = np.zeros((16, 3), np.float32)
     classes = np.zeros(16, np.int32)
     votes = np.zeros(_CLASSES, np.int32)
@@ -65,16 +68,16 @@ def resolve(samples, mesh, surface, skin, eyes, cloth, parts, light, view, backd
             x0, y0 = px * edge, py * edge
             empty = 0
             for s in range(count):
-                empty += ids[y0 + s // edge, x0 + s % edge] == EMPTY
+                empty += ids[y0 + down[s], x0 + right[s]] == EMPTY
             if empty == count:
                 for k in range(3):
                     out[py, px, k] = behind_bytes[py, px, k]
                 mask[py, px] = 0
                 continue
             votes[:] = 0
-            r, g, b = 0.0, 0.0, 0.0
+            r, g, b = F(0), F(0), F(0)
             for s in range(count):
-                y, x = y0 + s // edge, x0 + s % edge
+                y, x = y0 + down[s], x0 + right[s]
                 t = ids[y, x]
                 if t == EMPTY:
                     for k in range(3):
@@ -86,14 +89,14 @@ def resolve(samples, mesh, surface, skin, eyes, cloth, parts, light, view, backd
                     classes[s] = tags[y, x]
                 else:
                     m = mat[t]
-                    q = _earlier(s, m, t, x0, y0, edge, depth, ids, mat)
+                    q = _earlier(s, m, x0, y0, right, down, depth, ids, mat)
                     if q >= 0:
                         for k in range(3):
                             colour[s, k] = colour[q, k]
                         classes[s] = classes[q]
                     else:
                         corner = (tri[t, 0], tri[t, 1], tri[t, 2])
-                        cx, cy = x + 0.5, y + 0.5
+                        cx, cy = F(x) + F(0.5), F(y) + F(0.5)
                         w = weights(corner[0], corner[1], corner[2], cx, cy, sx, sy)
                         ray = _ray(cx, cy, half, per_focal)
                         red, green, blue, what = shade(
@@ -102,10 +105,10 @@ def resolve(samples, mesh, surface, skin, eyes, cloth, parts, light, view, backd
                         colour[s, 0], colour[s, 1], colour[s, 2] = red, green, blue
                         classes[s] = what
                 votes[classes[s]] += 1
-                r += min(max(colour[s, 0], 0.0), _BRIGHTEST)
-                g += min(max(colour[s, 1], 0.0), _BRIGHTEST)
-                b += min(max(colour[s, 2], 0.0), _BRIGHTEST)
-            k = exposure / count * STEPS
+                r += min(max(colour[s, 0], F(0)), _BRIGHTEST)
+                g += min(max(colour[s, 1], F(0)), _BRIGHTEST)
+                b += min(max(colour[s, 2], F(0)), _BRIGHTEST)
+            k = exposure / F(count) * F(STEPS)
             out[py, px, 0] = curve[min(int(r * k), ENTRIES - 1)]
             out[py, px, 1] = curve[min(int(g * k), ENTRIES - 1)]
             out[py, px, 2] = curve[min(int(b * k), ENTRIES - 1)]
