@@ -114,7 +114,7 @@ def pack(
     neutral = _vertices(folder / _NEUTRAL)
     if len(neutral) != layout.vertices:
         raise BadKit(f"{folder / _NEUTRAL} has {len(neutral)} vertices, not {layout.vertices}")
-    landmarks = _landmarks(folder / _INDICES)
+    mesh, landmarks = _mesh(folder / _NEUTRAL, layout), _landmarks(folder / _INDICES)
     files = [folder / f"identity{k:03d}.obj" for k in range(modes)]
     files += [folder / f"{name}.obj" for name in EXPRESSIONS]
     moves = []
@@ -126,7 +126,6 @@ def pack(
         if progress is not None:
             progress(k + 1, len(files))
     identity, expression = np.stack(moves[:modes]), np.stack(moves[modes:])
-    mesh = _mesh(folder / _NEUTRAL, layout)
     arrays = {
         "neutral": neutral.astype(np.float32),
         **mesh,
