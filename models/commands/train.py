@@ -68,6 +68,7 @@ def _train(config: TrainConfig, ranks: Ranks, path: Path, resume: bool) -> int:
     from models.training.loop import Loop
     from models.training.report import Quiet, Terminal
     from models.training.run_dir import RunDir
+    from models.training.snapshots import models_of
     from models.training.step import parameters_of
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -94,6 +95,6 @@ def _train(config: TrainConfig, ranks: Ranks, path: Path, resume: bool) -> int:
     if done.interrupted:
         say(f"interrupted at step {done.progress.step} and saved; go on with --resume")
         return INTERRUPTED
-    newest = max(path.glob("model-[0-9]*.json"), default=None)
-    say(f"done: {newest or path}; look at it: stylewire serve --model {newest or 'MODEL'}")
+    for newest in models_of(path)[:1]:
+        say(f"done: {newest}; look at it: stylewire serve --model {newest}")
     return 0

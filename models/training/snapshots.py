@@ -58,10 +58,15 @@ class Snapshots:
         }
 
     def _remove_old(self) -> None:
-        found = sorted(self._folder.path.glob("model-[0-9]*.json"), reverse=True)
-        for path in found[self._config.run.keep_states :]:
+        for path in models_of(self._folder.path)[self._config.run.keep_states :]:
             for suffix in _SUFFIXES:
                 path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def models_of(folder: Path) -> list[Path]:
+    """JSON files of a run's models, the newest first; `model-best` is not among them."""
+    found = folder.glob("model-[0-9]*.json")
+    return sorted(found, key=lambda path: int(path.stem.removeprefix("model-")), reverse=True)
 
 
 def _draw(sheet: SampleSheet, samples: Path, name: str) -> None:
