@@ -17,6 +17,7 @@ FILMS = {  # a tiny real run of each
     "clip_to_file.py": ("--model", "testcard", "--seconds", "0.5", "--resolution", "64"),
     "your_own_system.py": ("--seconds", "0.5"),
 }
+OTHERS = {"train_tiny.py"}  # with tests of their own
 
 
 def run(script, *arguments, cwd):
@@ -33,7 +34,7 @@ def run(script, *arguments, cwd):
 
 
 def test_every_example_is_rehearsed_short_and_shadows_nothing():
-    assert {script.name for script in EXAMPLES} == {SERVER.name, *FILMS}
+    assert {script.name for script in EXAMPLES} == {SERVER.name, *FILMS, *OTHERS}
     for script in EXAMPLES:
         assert len(script.read_text().splitlines()) < 60, script.name
         assert script.stem not in sys.stdlib_module_names
@@ -94,3 +95,17 @@ def test_a_system_of_ones_own_draws_where_its_codes_are(monkeypatch):
         code.tensors.update({name: value.to("meta") for name, value in code.tensors.items()})
     image = system.synthesizer(identity, motion)
     assert (image.device.type, tuple(image.shape)) == ("meta", (1, 3, 256, 256))
+
+
+def test_example_trains_and_draws_what_it_trained(tmp_path):
+    script = SERVER.with_name("train_tiny.py")
+    done = subprocess.run(
+        [sys.executable, str(script), "--out", "tiny", "--steps", "3"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tiny" / "run" / "model-00000003.json").is_file()
+    assert (tmp_path / "tiny" / "sample.png").stat().st_size > 500

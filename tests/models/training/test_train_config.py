@@ -128,3 +128,17 @@ def test_rates_follow_their_schedule():
     assert cosine.rate(1.0, 50, 100) == pytest.approx(0.55)
     assert cosine.rate(1.0, 100, 100) == pytest.approx(0.1)
     assert cosine.rate(2.0, 100, 100) == pytest.approx(0.2)
+
+
+def test_who_trains_a_system_is_known_by_name():
+    import torch
+
+    from models.registry import TRAINERS, build_trainer
+    from models.training.contracts import DataInfo
+
+    assert set(TRAINERS) == {"stylegan_v", "stylegan_v_fit"}
+    tiny = load("tiny")
+    made = build_trainer(tiny, DataInfo("clips", 16, 25.0), torch.device("cpu"))
+    assert set(made.networks) == {"G", "D"} and {p.network for p in made.phases} == {"G", "D"}
+    with pytest.raises(BadConfig, match="nothing trains 'x'; known are stylegan_v"):
+        build_trainer(load("tiny", ["system=x"]), DataInfo("clips", 16, 25.0), torch.device("cpu"))
