@@ -84,7 +84,7 @@ def iris_rgb(traits: Traits) -> F32:
     melanin = traits["iris_melanin"]
     light = _along(_IRIS_LIGHT, (-1.0, 0.0, 1.0), traits["iris_hue"])
     table = np.vstack([light, _IRIS])
-    return np.exp(_along(table, (0.0, 0.45, 0.7, 1.0), melanin)).astype(np.float32)
+    return np.exp(_along(table, (0.0, 0.40, 0.62, 0.88), melanin)).astype(np.float32)
 
 
 def shirt_rgb(traits: Traits) -> F32:

@@ -36,9 +36,13 @@ def iris_texture(traits: Traits) -> F32:
     light = 1.0 + 0.16 * swirl * smoothstep(pupil, pupil + 0.25, r)
     light *= 1 + 0.40 * np.exp(-(((r - pupil - 0.14) / 0.12) ** 2))
     light *= 1 - 0.78 * smoothstep(0.74, 1.0, r)
-    warm = 0.5 * np.exp(-(((r - pupil - 0.08) / 0.13) ** 2))[..., None]
+    warm = (0.5 - 0.35 * traits["iris_melanin"]) * np.exp(-(((r - pupil - 0.08) / 0.13) ** 2))[
+        ..., None
+    ]
     collar = np.array([0.30, 0.17, 0.06]) * (rgb.max() / 0.3)
-    colour = (rgb * (1 - warm) + collar * warm) * light[..., None] * 1.35
+    colour = (
+        (rgb * (1 - warm) + collar * warm) * light[..., None] * (1.4 - 0.4 * traits["iris_melanin"])
+    )
     colour = colour * smoothstep(pupil - 0.05, pupil + 0.05, r)[..., None] + 0.006
     return np.ascontiguousarray(colour, np.float32)
 

@@ -103,6 +103,7 @@ class Flow:
     curl: tuple[float, float] | None = None  # radius in cm, turns
     target: F64 | None = None
     pull: float | F64 = 0.0
+    fine: float | F64 = 1.0  # share of a strand's width
 
 
 def _buzz(r: Roots) -> Flow:
@@ -250,7 +251,7 @@ def _falling(r: Roots) -> F64:
 
 def _tied(r: Roots, knot: F64) -> Flow:
     """Everything runs to a knot, but for a few strands that come loose at the temples."""
-    loose = (r.z > 3.0) & (np.abs(r.x) > 4.0) & (r.rng.random(r.n) < 0.05) & (r.y < 10.5)
+    loose = (r.z > 3.0) & (np.abs(r.x) > 4.0) & (r.rng.random(r.n) < 0.04) & (r.y < 10.5)
     comb = unit(knot - r.p) + r.jitter(0.03)
     comb = np.where(loose[:, None], r.vector(np.sign(r.x) * 0.5, -1, 0.35), comb)
     first = np.where(loose[:, None], r.normal * 0.6 + comb, r.normal * 0.25 + comb)
@@ -268,6 +269,7 @@ def _tied(r: Roots, knot: F64) -> Flow:
         clump=0.35,
         target=np.tile(knot, (r.n, 1)),
         pull=np.where(loose, 1e-3, 0.85),
+        fine=np.where(loose, 0.4, 1.0),
     )
 
 
@@ -307,7 +309,7 @@ def hair_of(anatomy: Anatomy, traits: Traits) -> Hair:
     flow.length = flow.length * (0.6 + 0.4 * fade)
     strands = _grown(anatomy, roots, flow)
     if style in ("bob", "long", "wavy"):
-        strands = press_down(anatomy, strands, flow.layer, 0.4)
+        strands = press_down(anatomy, strands, flow.layer, 0.22)
         strands = _trimmed(style, strands, roots)
     tone = 1 + roots.rng.normal(0, 0.10, roots.n)
     if flow.clump:
@@ -316,7 +318,7 @@ def hair_of(anatomy: Anatomy, traits: Traits) -> Hair:
     if flow.curl:
         strands = curl(strands, roots.rng, *flow.curl, flow.locks)
     width = 0.35 + 0.65 * fade
-    width = width * smoothstep(0.0, 0.12, fade)
+    width = width * smoothstep(0.0, 0.12, fade) * flow.fine
     extra = tail_or_bun(style, roots.rng, roots.length, roots.volume)
     if extra is not None:
         strands = np.concatenate([strands, extra])

@@ -223,5 +223,5 @@ def _mouth_rgb(traits: Traits) -> F32:
     """Colours [6, 3] by material; the first three have their own."""
     yellow = traits["tooth_shade"]
     teeth = np.array([0.84, 0.81, 0.76]) * (1 - yellow) + np.array([0.76, 0.69, 0.56]) * yellow
-    rows = [np.zeros(3)] * 3 + [np.array([0.50, 0.15, 0.14]), teeth, np.array([0.30, 0.06, 0.055])]
+    rows = [np.zeros(3)] * 3 + [np.array([0.58, 0.19, 0.18]), teeth, np.array([0.40, 0.085, 0.075])]
     return np.array(rows, np.float32)

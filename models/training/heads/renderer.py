@@ -43,7 +43,7 @@ _EFFORT = {
 _FULL = (1.0, 192)
 _SHADOW_CM = 40.0  # that the shadow map shows
 _SHADOW_CENTRE = np.array([0.0, -1.0, 0.0], np.float32)
-_BUMP = np.float32(0.0011)
+_BUMP = np.float32(0.0008)
 _SMALL = 200  # pixels below which the smaller textures serve
 _LASHES_FROM = 384  # samples along an edge; below, the painted margin of the lids stands for them
 _YIELD = np.float32(0.45)  # cm that the inner mouth steps back, or gums poke through thin chins
@@ -162,7 +162,7 @@ class HeadRenderer:
         # Fades in as the lips part: nothing may appear at once.
         light = (0.22 + 0.72 * min(posed.gap / 0.9, 1)) * smoothstep(OPEN_CM * 0.5, 0.16, posed.gap)
         under_lip = smoothstep(-0.35, 0.25, upper[1] - inner[:, 1] + 0.22)
-        ao[an.mouth0 :] = light * (0.07 + np.exp(-back / reach)) * under_lip
+        ao[an.mouth0 :] = light * (0.13 + np.exp(-back / reach)) * under_lip
 
     def _cast_shadows(self, person: Person, posed: Posed, groups: list[Group]) -> tuple:
         """The key's depth map, as `light_vertices` takes it."""

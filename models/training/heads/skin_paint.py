@@ -80,7 +80,7 @@ def _base(tile: Tile, traits: Traits) -> _Skin:
     return _Skin(
         rgb=np.exp(log).astype(np.float32),
         rough=z["rough"] + 0.04 * z["mid"] - 0.10 * np.float32(traits["shine"] - 0.5),
-        specular=(0.72 + 0.22 * z["fine"] + 0.18 * z["mid"]) * (1 - 0.55 * eyes),
+        specular=(0.70 + 0.09 * z["fine"] + 0.14 * z["mid"]) * (1 - 0.55 * eyes),
         lips=np.zeros(len(tile.position), np.float32),
         roots=np.zeros(len(tile.position), np.float32),
     )
