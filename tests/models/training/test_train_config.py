@@ -136,7 +136,7 @@ def test_who_trains_a_system_is_known_by_name():
     from models.registry import TRAINERS, build_trainer
     from models.training.contracts import DataInfo
 
-    assert set(TRAINERS) == {"stylegan_v", "stylegan_v_fit"}
+    assert {"stylegan_v", "stylegan_v_fit"} <= set(TRAINERS)
     tiny = load("tiny")
     made = build_trainer(tiny, DataInfo("clips", 16, 25.0), torch.device("cpu"))
     assert set(made.networks) == {"G", "D"} and {p.network for p in made.phases} == {"G", "D"}
