@@ -170,8 +170,8 @@ def _faces(found: Evaluation, system: System, asked: Asked, report: Report | Non
             known, truth, observer, people, moments=asked.moments, psi=psi, report=told
         )
         found.add(name, asdict(like), faces.lines(like))
-    told = (lambda done, total: report("streams", done, total)) if report else None
-    seen = faces.streams(known, observer, own, seconds=asked.seconds, report=told)
+    watched = (lambda done, total: report("streams", done, total)) if report else None
+    seen = faces.streams(known, observer, own, seconds=asked.seconds, report=watched)
     found.add("streams", asdict(seen), faces.lines(seen))
     false = faces.false_faces(observer, truth, known)
     found.add("face check", {"false": false}, [f"{false:.2%} of pictures without a head pass it"])

@@ -9,6 +9,7 @@ and no shared memory is left behind by a process that is killed. Workers import 
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -34,6 +35,8 @@ class WorkerFailed(ModelError):
 
 def _work(pipe: Connection, recipe: Recipe, keep: int) -> None:
     """The worker's side: job after job until the pipe closes."""
+    # Ctrl-C reaches the whole group; whoever started this finishes its step first, with our clips.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         import cv2
 
@@ -49,7 +52,7 @@ def _work(pipe: Connection, recipe: Recipe, keep: int) -> None:
                 pipe.send_bytes(_DONE + number.to_bytes(8, "little"))
                 for name in fields(len(times), recipe.resolution):
                     pipe.send_bytes(np.ascontiguousarray(getattr(clip, name)).data.cast("B"))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    except (EOFError, BrokenPipeError):
         pass  # whoever started this is gone, or goes
     except Exception:  # the task's outer edge: told to the other side, which raises it
         try:

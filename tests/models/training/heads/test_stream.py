@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +85,10 @@ def test_workers_give_the_same_bits_and_end(wild: HeadClips) -> None:
         assert source._workers is not None
         processes = list(source._workers._processes)
         assert len(processes) == 2
+        for process in processes:  # as Ctrl-C does: whoever trains still finishes its step
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+        assert equal(here, source.clips(REQUESTS))
     finally:
         source.close()
     source.close()
@@ -97,6 +105,15 @@ def test_a_worker_that_is_killed_is_an_error_that_says_so(wild: HeadClips) -> No
             source.clips(REQUESTS)
     finally:
         source.close()
+
+
+def test_workers_need_no_torch() -> None:
+    """It would cost each of them seconds and hundreds of megabytes."""
+    program = (
+        "import sys, models.training.heads.workers, models.training.heads.clip_painter;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_what_a_worker_raises_arrives_with_its_traceback(tmp_path) -> None:
