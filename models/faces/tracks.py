@@ -9,8 +9,8 @@ through keyed knots and eased steps at keyed moments; their numbers are Philox w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ BLINK_S = 0.29  # 80 ms to shut, 30 shut, 180 to open
 LAG_S = 0.1  # loose hair is where the head was so long ago
 
 _BLINK_WINDOW_S = 3.0
-_SACCADE_EVERY_S = 1.1
 _FARTHEST_S = 1e12  # beyond, float64 has no tenths of a millisecond left
 _BLOCK = 64  # knots drawn at once
 _BLOCKS_KEPT = 160  # about four of each channel
@@ -35,6 +34,37 @@ _SMILE, _LOPSIDED, _TALK, _JAW, _JAW_SLOW, _ROUND, _WIDE, _PUCKER, _LOWER, _PRES
 _BROW, _BROW_OUTER = 20, 21
 _SHIFT_X, _SHIFT_Y, _SHIFT_Z, _TORSO = range(30, 34)
 _BLINK, _SACCADE, _LOOK_SIDE, _LOOK_UP, _BREATH = 50, 60, 61, 62, 70
+
+# Seconds between the knots of each.
+_KNOT_S = {
+    _YAW: 1.9,
+    _YAW_FAST: 0.7,
+    _PITCH: 1.6,
+    _PITCH_FAST: 0.6,
+    _ROLL: 2.1,
+    _ROLL_FAST: 0.8,
+    _CONTACT: 2.7,
+    _SMILE: 2.4,
+    _LOPSIDED: 3.0,
+    _TALK: 1.7,
+    _JAW: 0.13,
+    _JAW_SLOW: 0.31,
+    _ROUND: 0.24,
+    _WIDE: 0.21,
+    _PUCKER: 0.27,
+    _LOWER: 0.19,
+    _PRESS: 0.23,
+    _BROW: 1.3,
+    _BROW_OUTER: 1.5,
+    _SHIFT_X: 2.5,
+    _SHIFT_Y: 2.2,
+    _SHIFT_Z: 2.6,
+    _TORSO: 3.1,
+    _BLINK: BLINK_SLOT_S,
+    _SACCADE: 1.1,
+    _LOOK_SIDE: 1.1,
+    _LOOK_UP: 1.1,
+}
 
 
 def _sides(name: str) -> tuple[int, ...]:
@@ -89,8 +119,9 @@ class Track:
         if not 0 <= seed < 1 << 64:
             raise BadConfig(f"seed is {seed}; it must be between 0 and 2^64 - 1")
         self.seed, self.style = seed, style or TrackStyle()
-        self._block = lru_cache(maxsize=_BLOCKS_KEPT)(lambda c, b: _words(seed, c, b))
+        self._blocks: dict[tuple[int, int], list[float]] = {}  # (channel, block)
         self._knots: dict[int, tuple[int, float, float, float, float]] = {}
+        self._now = 0.0  # only tells what will be asked for next
 
     def state(self, t: float) -> FaceState:
         """The face at t seconds; negative times are as good as others.
@@ -100,16 +131,16 @@ class Track:
         """
         if not abs(t) <= _FARTHEST_S:
             raise BadConfig(f"time is {t} s; it must be within +-{_FARTHEST_S:g}")
-        style = self.style
+        self._now, style = t, self.style
         pose = self._pose(t)
         before = self._pose(t - LAG_S)
         breath = math.sin(2.0 * math.pi * (0.24 * t + self._uniform(_BREATH, 0)))
         shift = (
-            style.shift * 0.5 * self._wander(_SHIFT_X, t, 2.5),
-            style.shift * (0.1 * breath + 0.3 * self._wander(_SHIFT_Y, t, 2.2)),
-            style.shift * 0.6 * self._wander(_SHIFT_Z, t, 2.6),
+            style.shift * 0.5 * self._wander(_SHIFT_X, t),
+            style.shift * (0.1 * breath + 0.3 * self._wander(_SHIFT_Y, t)),
+            style.shift * 0.6 * self._wander(_SHIFT_Z, t),
         )
-        sway = 3.0 * style.shift * self._wander(_TORSO, t, 3.1)
+        sway = 3.0 * style.shift * self._wander(_TORSO, t)
         return FaceState(
             pose=pose,
             gaze=self._gaze(t, pose),
@@ -133,9 +164,9 @@ class Track:
 
     def _pose(self, t: float) -> tuple[float, float, float]:
         style = self.style
-        yaw = 0.75 * self._wander(_YAW, t, 1.9) + 0.35 * self._wander(_YAW_FAST, t, 0.7)
-        pitch = 0.7 * self._wander(_PITCH, t, 1.6) + 0.3 * self._wander(_PITCH_FAST, t, 0.6)
-        roll = 0.8 * self._wander(_ROLL, t, 2.1) + 0.2 * self._wander(_ROLL_FAST, t, 0.8)
+        yaw = 0.75 * self._wander(_YAW, t) + 0.35 * self._wander(_YAW_FAST, t)
+        pitch = 0.7 * self._wander(_PITCH, t) + 0.3 * self._wander(_PITCH_FAST, t)
+        roll = 0.8 * self._wander(_ROLL, t) + 0.2 * self._wander(_ROLL_FAST, t)
         return (
             style.energy * style.yaw * math.tanh(1.3 * yaw),
             style.energy * style.pitch * math.tanh(1.3 * pitch),
@@ -144,7 +175,7 @@ class Track:
 
     def _gaze(self, t: float, pose: tuple[float, float, float]) -> tuple[float, float]:
         """The eyes hold the camera against the head's turns, more or less, and glance about."""
-        contact = 0.55 + 0.35 * self._wander(_CONTACT, t, 2.7)
+        contact = 0.55 + 0.35 * self._wander(_CONTACT, t)
         side, up = (self.style.gaze * self._glance(c, t) for c in (_LOOK_SIDE, _LOOK_UP))
         yaw = -0.8 * contact * pose[0] + 11.0 * side
         pitch = -0.7 * contact * pose[1] + 8.0 * up
@@ -164,29 +195,29 @@ class Track:
         add("cheekSquint", 0.42 * joy)
         add("eyeSquint", 0.10 + 0.38 * joy)
         add("noseSneer", 0.15 * joy)
-        brow = self._wander(_BROW, t, 1.3)
+        brow = self._wander(_BROW, t)
         add("browInnerUp", 0.42 * max(brow, 0.0))
-        add("browOuterUp", 0.38 * max(self._wander(_BROW_OUTER, t, 1.5), 0.0))
+        add("browOuterUp", 0.38 * max(self._wander(_BROW_OUTER, t), 0.0))
         add("browDown", 0.40 * max(-brow - 0.2, 0.0))
 
-        talk = self.style.speech * _ease(0.35 + 1.1 * self._wander(_TALK, t, 1.7))
-        open_ = 0.12 + 0.24 * self._wander(_JAW, t, 0.13) + 0.10 * self._wander(_JAW_SLOW, t, 0.31)
+        talk = self.style.speech * _ease(0.35 + 1.1 * self._wander(_TALK, t))
+        open_ = 0.12 + 0.24 * self._wander(_JAW, t) + 0.10 * self._wander(_JAW_SLOW, t)
         jaw = talk * max(0.0, open_)
-        wide = talk * max(0.0, self._wander(_WIDE, t, 0.21))
+        wide = talk * max(0.0, self._wander(_WIDE, t))
         add("jawOpen", jaw + 0.10 * joy * max(1.0 - talk, 0.0))
-        add("mouthFunnel", 0.45 * talk * max(0.0, self._wander(_ROUND, t, 0.24)))
-        add("mouthPucker", 0.35 * talk * max(0.0, self._wander(_PUCKER, t, 0.27)))
+        add("mouthFunnel", 0.45 * talk * max(0.0, self._wander(_ROUND, t)))
+        add("mouthPucker", 0.35 * talk * max(0.0, self._wander(_PUCKER, t)))
         add("mouthStretch", 0.22 * wide)
         add("mouthUpperUp", 0.28 * wide + 0.22 * joy)
-        add("mouthLowerDown", 0.40 * talk * max(0.0, self._wander(_LOWER, t, 0.19)) + 0.12 * joy)
+        add("mouthLowerDown", 0.40 * talk * max(0.0, self._wander(_LOWER, t)) + 0.12 * joy)
         shut = max(0.0, 1.0 - jaw / 0.06)
-        add("mouthPress", 0.25 * talk * shut * max(0.0, self._wander(_PRESS, t, 0.23)))
+        add("mouthPress", 0.25 * talk * shut * max(0.0, self._wander(_PRESS, t)))
         return np.array([min(max(w, 0.0), 1.0) for w in weight], np.float32)
 
     def _smile(self, t: float, weight: list[float]) -> float:
         """Adds the smile, which is never quite even; returns how far it is a laugh."""
-        smile = _ease(0.45 + 0.75 * self._wander(_SMILE, t, 2.4))
-        tilt = 0.12 * self._wander(_LOPSIDED, t, 3.0)
+        smile = _ease(0.45 + 0.75 * self._wander(_SMILE, t))
+        tilt = 0.12 * self._wander(_LOPSIDED, t)
         left, right = _AT["mouthSmile"]
         weight[left] += 0.22 + 0.46 * smile + tilt
         weight[right] += 0.22 + 0.46 * smile - tilt
@@ -202,14 +233,14 @@ class Track:
 
     def _glance(self, channel: int, t: float) -> float:
         """Saccades: a new target about every 1.1 s, reached in 50 ms; -1 .. 1, most are small."""
-        k = math.floor(t / _SACCADE_EVERY_S)
-        since = t - (k * _SACCADE_EVERY_S + 0.7 * self._uniform(_SACCADE, k))
+        k = math.floor(t / _KNOT_S[_SACCADE])
+        since = t - (k * _KNOT_S[_SACCADE] + 0.7 * self._uniform(_SACCADE, k))
         old, new = (2.0 * self._uniform(channel, j) - 1.0 for j in (k - 1, k))
         return old**3 + (new**3 - old**3) * _ease(since / 0.05)
 
-    def _wander(self, channel: int, t: float, knot_s: float) -> float:
-        """Smooth noise in about -1 .. 1: Catmull-Rom through knots `knot_s` apart."""
-        u = t / knot_s
+    def _wander(self, channel: int, t: float) -> float:
+        """Smooth noise in about -1 .. 1: Catmull-Rom through the channel's knots."""
+        u = t / _KNOT_S[channel]
         k = math.floor(u)
         f = u - k
         held = self._knots.get(channel)
@@ -223,24 +254,45 @@ class Track:
 
     def _uniform(self, channel: int, k: int) -> float:
         """The k-th number of a channel, in 0 .. 1."""
-        values: list[float] = self._block(channel, k // _BLOCK)
+        values = self._blocks.get((channel, k // _BLOCK))
+        if values is None:
+            values = self._drawn(channel, k // _BLOCK)
         return values[k % _BLOCK]
 
+    def _drawn(self, channel: int, block: int) -> list[float]:
+        """A block that was missing, drawn along with all others that this moment will ask for."""
+        missing = {(channel, block): None}  # ordered
+        for other, knot_s in _KNOT_S.items():
+            k = math.floor(self._now / knot_s)
+            for near in ((k - 2) // _BLOCK, (k + 2) // _BLOCK):
+                if (other, near) not in self._blocks:
+                    missing[other, near] = None
+        while self._blocks and len(self._blocks) + len(missing) > _BLOCKS_KEPT:
+            del self._blocks[next(iter(self._blocks))]  # the oldest
+        for key, values in zip(missing, _words(self.seed, list(missing)), strict=True):
+            self._blocks[key] = values
+        return self._blocks[channel, block]
 
-def _words(seed: int, channel: int, block: int) -> list[float]:
-    """Numbers `64 block .. 64 block + 63` of a channel. Number k is word k mod 4 of
 
-    counter = (channel, k // 4 low 32 bits, its high 32 bits, domain), key = the seed's two halves,
+def _words(seed: int, blocks: Sequence[tuple[int, int]]) -> list[list[float]]:
+    """Numbers `64 b .. 64 b + 63` of a channel, for each (channel, b).
+
+    Number k is word k mod 4 of the Philox block
+
+        counter = (channel, k // 4 low 32 bits, its high 32 bits, domain), key = the seed's halves,
 
     taken to (0, 1) as (word + 1/2) / 2^32.
     """
-    index = [(block * (_BLOCK // 4) + j) & (1 << 64) - 1 for j in range(_BLOCK // 4)]
+    each = _BLOCK // 4
+    index = [(b * each + j) & (1 << 64) - 1 for _, b in blocks for j in range(each)]
+    channel = np.repeat(np.array([c for c, _ in blocks], np.uint64), each)
     low = np.array([i & 0xFFFFFFFF for i in index], np.uint64)
     high = np.array([i >> 32 for i in index], np.uint64)
     words = philox4x32(
         (channel, low, high, int(Domain.FACE_TRACK)), (seed & 0xFFFFFFFF, seed >> 32)
     )
-    return ((words.astype(np.float64) + 0.5) * 2.0**-32).reshape(-1).tolist()
+    uniform = (words.astype(np.float64) + 0.5) * 2.0**-32
+    return uniform.reshape(len(blocks), _BLOCK).tolist()
 
 
 def _ease(x: float) -> float:
