@@ -74,11 +74,11 @@ def main(argv: Sequence[str]) -> int:
             console.print(line, markup=False)
 
         report = prepare(given.dir, given.out, cut, jobs=given.jobs, advance=advance)
-    print("\n".join(summary(report, given.out)))
+    print("\n".join(summary(report, given.out, given.resolution)))
     return 0 if report.count("written") else BAD_DATA
 
 
-def summary(report: Report, out: Path) -> list[str]:
+def summary(report: Report, out: Path, resolution: int) -> list[str]:
     """What was done, in a few lines."""
     frames = sum(entry.frames for entry in report.entries)
     lines = [f"{report.found} files found in all"]
@@ -87,8 +87,10 @@ def summary(report: Report, out: Path) -> list[str]:
         lines.append(f"{report.count(status):6} {status}" + (f": {', '.join(why)}" if why else ""))
     if frames:
         lines.append(f"{frames} frames at {report.fps:g} frames per second in {out}")
+        side = "" if resolution == 128 else f" --set data.resolution={resolution}"
         lines.append(
-            f"train on them: stylewire train clips_128 --run-dir runs/mine --set data.source={out}"
+            "train on them: stylewire train clips_128 --run-dir runs/mine"
+            f" --set data.source={out}{side}"
         )
     else:
         lines.append("nothing to train on; the reasons are above")

@@ -46,7 +46,16 @@ def open_source(
         return _heads(data, seed, slots)
     if len(parts) > 1:
         raise BadConfig("data.source: only rendered heads can be mixed by shares; join the folders")
-    path = Path(parts[0][0]).expanduser()
+    source = _stored(Path(parts[0][0]).expanduser(), data, say)
+    if source.enlarged:
+        say(
+            f"warning: frames of {source.enlarged} px are enlarged to {data.resolution}; the model"
+            f" will learn the blur. --set data.resolution={1 << source.enlarged.bit_length() - 1}"
+        )
+    return source
+
+
+def _stored(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredClips:
     if path.is_dir():
         return _folder(path, data, say)
     if path.is_file() and path.suffix.lower() == ".zip":
@@ -55,8 +64,8 @@ def open_source(
         film = FilmFile(path, path.name, data.resolution)
         return StoredClips(path.name, [film], data.resolution, film.fps, workers=data.workers)
     raise BadConfig(
-        f"data.source {parts[0][0]!r} is no folder, zip or video file here; name one, or"
-        " heads:open, heads:narrow or heads:cast"
+        f"data.source {str(path)!r} is no folder, zip or video file here; name one, or heads:open,"
+        " heads:narrow or heads:cast"
     )
 
 
@@ -79,7 +88,7 @@ def _heads(data: DataConfig, seed: int, slots: int) -> ClipSource:
     )
 
 
-def _folder(path: Path, data: DataConfig, say: Callable[[str], None]) -> ClipSource:
+def _folder(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredClips:
     frames, others = grouped(files_below(path))
     left_out: list[str] = []
     kept = long_enough(frames, left_out)
@@ -104,7 +113,7 @@ def _folder(path: Path, data: DataConfig, say: Callable[[str], None]) -> ClipSou
     return StoredClips(path.name, [*videos, *films], data.resolution, fps, labels, data.workers)
 
 
-def _archive(path: Path, data: DataConfig, say: Callable[[str], None]) -> ClipSource:
+def _archive(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredClips:
     archive = Archive(path)
     frames, others = grouped(archive.names())
     left_out = [f"{name}: not a picture" for name in others]

@@ -44,7 +44,7 @@ class StoredClips:
         labels: float32 [V, c_dim].
         workers: Threads that decode; 0: the caller's.
     Raises:
-        BadData: No video is left.
+        BadData: No video is left, or the first frame cannot be read.
     """
 
     def __init__(
@@ -63,7 +63,13 @@ class StoredClips:
             labels = np.zeros((len(videos), 0), np.float32)
         lengths = np.array([video.length for video in videos], np.int64)
         self.info = DataInfo(name, resolution, fps, labels.shape[1], lengths, labels)
+        self._native = min(videos[0].read([0])[0].shape[:2])
         self._pool = ThreadPoolExecutor(workers, "decode") if workers else None
+
+    @property
+    def enlarged(self) -> int | None:
+        """Side of the first video's frames as they are stored, where they are smaller."""
+        return self._native if self._native < self.info.resolution else None
 
     def clips(self, requests: Sequence[ClipRequest]) -> ClipBatch:
         """See `ClipSource.clips`.

@@ -39,7 +39,7 @@ class FilmFile:
         self.fps = self._index.fps
 
     def read(self, indices: Sequence[int]) -> list[Picture]:
-        """See `StoredVideo.read`; frames are square and of the training resolution."""
+        """See `StoredVideo.read`; of the training resolution if they are larger."""
         from models.training.video_file import read_frames
 
         with self._lock:
@@ -47,7 +47,8 @@ class FilmFile:
             missing = [i for i in indices if i not in found]
             if missing:
                 for i, picture in read_frames(self._path, self._index, missing):
-                    found[i] = fitted(picture, self._resolution)
+                    enough = min(picture.shape[:2]) > self._resolution
+                    found[i] = fitted(picture, self._resolution) if enough else picture
             for i in indices:
                 self._kept[i] = found[i]
                 self._kept.move_to_end(i)

@@ -170,6 +170,17 @@ def test_a_source_that_is_none_is_named(source):
         opened(source)
 
 
+def test_small_frames_are_warned_of(folder, tmp_path):
+    said: list[str] = []
+    opened(folder, said, resolution=16)
+    assert not any("warning" in line for line in said)
+    opened(folder, said, resolution=128)  # the first video has 48 x 48
+    assert any("48 px are enlarged to 128" in line and "resolution=32" in line for line in said)
+    said.clear()
+    opened(film(tmp_path / "x.mp4", 10), said, resolution=64)
+    assert any("24 px are enlarged to 64" in line for line in said)
+
+
 def test_folders_are_not_mixed_by_shares(folder):
     with pytest.raises(BadConfig, match="only rendered heads"):
         opened("", source=((str(folder), 0.5), ("heads:cast", 0.5)))
@@ -251,6 +262,5 @@ def test_damaged_archives_are_named(tmp_path):
     content = bytearray(memory.getvalue())
     content[60] ^= 255  # in the first member's pixels
     path.write_bytes(content)
-    source = opened(path)
     with pytest.raises(BadData, match="v/0.png cannot be read"):
-        source.clips([ClipRequest(0, (0.0,))])
+        opened(path)
