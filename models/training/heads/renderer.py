@@ -27,6 +27,7 @@ from models.training.heads.shade import tone
 from models.training.heads.shade.resolve import resolve
 from models.training.heads.shade.strands import light_strands
 from models.training.heads.shade.vertices import diffuse_skin, light_vertices
+from models.training.heads.shadow_mesh import coarse_triangles
 from models.training.heads.strand_groups import Group, StrandGroups
 
 F32 = npt.NDArray[np.float32]
@@ -42,6 +43,7 @@ _EFFORT = {
 }
 _FULL = (1.0, 192)
 _SHADOW_CM = 40.0  # that the shadow map shows
+_COARSE, _COARSE_CM = 128, 0.7  # up to so many texels a coarser mesh casts the shadows
 _SHADOW_CENTRE = np.array([0.0, -1.0, 0.0], np.float32)
 _BUMP = np.float32(0.0008)
 _SMALL = 200  # pixels below which the smaller textures serve
@@ -109,6 +111,9 @@ class HeadRenderer:
         self._seen_from = [np.zeros(n, np.float32) for _ in range(3)]  # x, y, 1 / depth
         self._kind, self._thin = _kinds(anatomy), _thin(anatomy)
         self._lids = lid_landmarks(anatomy)
+        self._casting = anatomy.tri[: anatomy.tri_closed]
+        if self._shadow_size <= _COARSE:
+            self._casting = coarse_triangles(anatomy, _COARSE_CM)
         self._curve = tone.curve()
         self._strand_buffers: dict[str, tuple[npt.NDArray, ...]] = {}
         self._backdrop: tuple[Person, F32, U8] | None = None
@@ -170,10 +175,10 @@ class HeadRenderer:
         scale, size = np.float32(self._shadow_size / _SHADOW_CM), np.float32(self._shadow_size)
         depth = self._shadow
         depth[:] = -1e3
-        an, seen = self.anatomy, [b[: posed.n] for b in self._seen_from]
+        seen = [b[: posed.n] for b in self._seen_from]
         view = (right, up, forward, _SHADOW_CENTRE, scale, size)
         project_parallel(posed.world[: posed.n], *view, *seen)
-        triangles(an.tri[: an.tri_closed], *self._seen_from, depth, self._ids, False)
+        triangles(self._casting, *self._seen_from, depth, self._ids, False)
         for group in groups:
             if group.shades:
                 x, y, z, _, _ = self._buffers(group)
