@@ -30,8 +30,7 @@ def fine_power(frames: Tensor) -> float:
     window = torch.outer(
         torch.hann_window(height, periodic=False), torch.hann_window(width, periodic=False)
     )
-    # The mean is taken out first: the window would spread it over its own few frequencies.
-    spectrum = torch.fft.rfft2((luma - luma.mean((1, 2), keepdim=True)) * window)
+    spectrum = torch.fft.rfft2(luma * window)
     y, x = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :]
     radius = (x**2 + y**2).sqrt()
     # Columns of a half spectrum stand for two, but for the first and (even width) the last one.

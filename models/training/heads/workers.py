@@ -2,8 +2,9 @@
 
 Processes, because a renderer is one thread's and Python's part of a frame would hold the others up.
 Spawned, never forked: torch's threads may exist. Arrays come back through pipes as plain bytes and
-are read into the place where they are wanted: a batch of 16 clips is 4 MB, copied in about 2 ms,
-and no shared memory is left behind by a process that is killed. Workers import no torch.
+are read into the place where they are wanted: that costs the receiver 0.4 ms for a frame of 256
+pixels, where drawing it takes 20, and no shared memory is left behind by a process that is killed.
+Workers import no torch.
 """
 
 from __future__ import annotations

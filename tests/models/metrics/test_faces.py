@@ -129,6 +129,19 @@ def test_a_stream_that_does_what_its_track_says() -> None:
     assert (seen.people, seen.seconds) == (3, 20)
 
 
+def test_movements_are_of_seeds_that_training_never_saw(truth: Truth) -> None:
+    system = Oracle(truth)
+    asked: list[int] = []
+
+    def track(*, seed: int) -> Track:
+        asked.append(seed)
+        return Track(seed)
+
+    system.track = track  # type: ignore[method-assign]
+    likeness(system, truth, None, [0, 1], moments=1)
+    assert len(asked) == 4 and min(asked) >= 1_000_000
+
+
 def test_a_stream_that_looks_the_wrong_way_and_never_blinks() -> None:
     def wrong(code: Tensor, t: float) -> Tensor:
         code[0] = -code[0]
