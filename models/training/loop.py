@@ -115,7 +115,8 @@ class Loop:
             interrupted = self._steps(stepper, todo, stopped)
         if ranks.first and todo:
             self._save(last=True)
-            self._snapshots.take(self._progress)
+            # Whoever interrupts wants to leave: pictures can take minutes.
+            self._snapshots.take(self._progress, pictures=not interrupted)
         return Outcome(self._progress, interrupted)
 
     def _steps(self, stepper: Stepper, todo: range, stopped: threading.Event) -> bool:
@@ -188,11 +189,12 @@ class Loop:
             self._failed_saves += 1
             needed = sum(t.nbytes for t in run_state.collect(self._trainer).values()) // 10**6 + 1
             advice = f"free {needed} MB in {folder} and run the same command with --resume"
+            over = last or self._failed_saves >= MOST_FAILED_SAVES
             self._report.say(
                 f"the state at step {self._progress.step} was NOT saved: {reason(error)}"
-                + ("" if last else f"; trying again at the next tick ({self._failed_saves} failed)")
+                + ("" if over else "; training goes on and tries again at the next tick")
             )
-            if last or self._failed_saves >= MOST_FAILED_SAVES:
+            if over:
                 raise DiskFull(f"no state can be written; {advice}") from error
 
 

@@ -27,10 +27,10 @@ class Snapshots:
         self._folder = folder
         self.best: float | None = None  # greatest score so far, where the trainer gives any
 
-    def take(self, progress: Progress) -> None:
-        """Pictures and model of this moment."""
+    def take(self, progress: Progress, *, pictures: bool = True) -> None:
+        """Pictures and model of this moment; without pictures nobody judges it either."""
         name = f"{progress.step:08d}"
-        sheet = self._trainer.samples()
+        sheet = self._trainer.samples() if pictures else SampleSheet()
         samples = self._folder.path / "samples"
         if sheet.grid is not None or sheet.clips is not None:
             with self._folder.soft("sample pictures"):

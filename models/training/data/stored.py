@@ -91,7 +91,13 @@ class StoredClips:
         whole = all(t == int(t) for t in request.times)
         if not whole or indices[0] < 0 or indices[-1] >= video.length:
             raise ValueError(f"times {request.times} of {video.name}, which has {video.length}")
-        clip = np.stack([fitted(p, self.info.resolution) for p in video.read(indices)])
+        try:
+            clip = np.stack([fitted(p, self.info.resolution) for p in video.read(indices)])
+        except BadData as error:
+            raise BadData(
+                f"{error}. Remove {video.name}, or make clips with `stylewire prepare`, which tells"
+                " damaged files beforehand; then go on with --resume"
+            ) from error
         if request.mirror:
             clip = clip[:, :, ::-1]
         return np.ascontiguousarray(clip.transpose(0, 3, 1, 2))

@@ -60,6 +60,12 @@ def test_the_best_model_is_kept_by_its_score(tmp_path, snapshots):
     assert snapshots.best == 0.9
 
 
+def test_a_model_can_be_had_without_its_pictures(tmp_path, snapshots):
+    snapshots.take(Progress(1, 1, 1.0), pictures=False)
+    assert names(tmp_path) == {"model-00000001.json"}
+    assert not (tmp_path / "samples").exists()
+
+
 def test_without_a_score_there_is_no_best(tmp_path, snapshots):
     snapshots.take(Progress(1, 1, 1.0))
     assert names(tmp_path) == {"model-00000001.json"} and snapshots.best is None
