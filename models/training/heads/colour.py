@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,7 +39,9 @@ _IRIS_LIGHT = np.log([[0.16, 0.24, 0.12], [0.28, 0.33, 0.36], [0.15, 0.29, 0.46]
 _IRIS = np.log([[0.24, 0.17, 0.065], [0.16, 0.072, 0.028], [0.07, 0.030, 0.014]])
 
 
-def _along(table: npt.NDArray[np.float64], at: npt.ArrayLike, x: float) -> npt.NDArray[np.float64]:
+def _along(
+    table: npt.NDArray[np.float64], at: Sequence[float], x: float
+) -> npt.NDArray[np.float64]:
     return np.array([np.interp(x, at, table[:, c]) for c in range(3)])
 
 

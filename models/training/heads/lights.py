@@ -49,19 +49,19 @@ def light_of(traits: Traits, backdrop_rgb: F32) -> Light:
     lean = backdrop_rgb / max(float(backdrop_rgb.mean()), 0.05)
     key = _direction(traits["key_azimuth"], np.sin(np.radians(traits["key_elevation"])))
     rim = _direction(-np.sign(side) * traits["rim_azimuth"], 0.5)
-    rim_rgb = traits["rim_power"] * abs(side) * cool * (0.6 + 0.4 * lean)
+    rim_colour = traits["rim_power"] * abs(side) * cool * (0.6 + 0.4 * lean)
     sh = _harmonics(_surroundings(traits["fill"], side, tint, cool, lean))
-    numbers = (key, traits["key_power"] * tint, rim, rim_rgb)
-    key, key_rgb, rim, rim_rgb = (np.asarray(part, np.float32) for part in numbers)
+    numbers = (key, traits["key_power"] * tint, rim, rim_colour)
+    toward_key, key_rgb, toward_rim, rim_rgb = (np.asarray(part, np.float32) for part in numbers)
     return Light(
         sh,
-        key,
+        toward_key,
         key_rgb,
-        rim,
+        toward_rim,
         rim_rgb,
         np.float32(traits["exposure"]),
-        frame_of(key),
-        np.concatenate([sh.ravel(), key, key_rgb, rim, rim_rgb]),
+        frame_of(toward_key),
+        np.concatenate([sh.ravel(), toward_key, key_rgb, toward_rim, rim_rgb]),
     )
 
 

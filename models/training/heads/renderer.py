@@ -16,7 +16,7 @@ from models.training.heads.backdrop import resized
 from models.training.heads.camera import FRAME_CM, Camera
 from models.training.heads.deform import normals, smoothstep
 from models.training.heads.eyes import IRIS, lid_landmarks, lid_shadow
-from models.training.heads.labels import Labels, labels_of
+from models.training.heads.labels import Labels, Samples, labels_of
 from models.training.heads.occluders import Occluder
 from models.training.heads.person import Person
 from models.training.heads.posing import OPEN_CM, Posed, Posing
@@ -146,8 +146,8 @@ class HeadRenderer:
         self._draw_mesh(posed, focal, distance)
         self._draw_strands(groups, lights, shadow, focal, distance)
         rgb, mask = self._resolve(person, posed, lights, focal)
-        depth = self._depth
-        labels = labels_of(self.anatomy, person, state, posed, camera, depth, self.samples)
+        drawn = Samples(self._depth, self._mesh_depth, self._ids, self._tags, self.samples)
+        labels = labels_of(self.anatomy, person, state, posed, camera, drawn)
         if occluders:
             things.draw(occluders, rgb, mask)
             labels = labels.behind(things.hide_landmarks(mask, labels.landmarks, labels.visible))

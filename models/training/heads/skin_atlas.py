@@ -199,7 +199,7 @@ def _lid_edge(landmarks: F32, size: int) -> F32:
 
 def _lines(landmarks: F32, size: int) -> F32:
     """Lines of age: from nose to mouth, at the eyes' corners, under the eyes, on the forehead."""
-    unit = np.linalg.norm(landmarks[45] - landmarks[36]) / 10
+    unit = float(np.linalg.norm(landmarks[45] - landmarks[36])) / 10
     mask = np.zeros((size, size), np.float32)
 
     def draw(points: list[npt.NDArray[np.floating]], width: float, strength: float) -> None:

@@ -89,8 +89,8 @@ def _base(tile: Tile, traits: Traits) -> _Skin:
 def _scalp(tile: Tile, skin: _Skin, traits: Traits) -> None:
     z, style = tile.zones, traits.chosen("hair") or "bald"
     above = z["above"] - np.float32(traits["recede"]) * z["rise"]
-    line = smoothstep(-0.55 * _HAIRLINE, 1.45 * _HAIRLINE, above) * z["scalp"]
-    line = line.astype(np.float32)
+    fading = smoothstep(-0.55 * _HAIRLINE, 1.45 * _HAIRLINE, above)
+    line = np.asarray(fading * z["scalp"], np.float32)
     colour = hair_rgb(traits) * np.float32(0.85) + np.float32(0.004)
     if style == "bald":
         cover = line * 0.30 * traits["scalp_shadow"] * (0.8 + 0.3 * z["fine"])
@@ -123,8 +123,7 @@ def _stubble(z: dict[str, F32], skin: _Skin, traits: Traits) -> None:
 
 
 def _lips(z: dict[str, F32], skin: _Skin, traits: Traits) -> None:
-    lips = 1 - smoothstep(-3.6, 1.8, z["lips"] + 0.9 * z["mid"])
-    lips = lips.astype(np.float32)
+    lips = np.asarray(1 - smoothstep(-3.6, 1.8, z["lips"] + 0.9 * z["mid"]), np.float32)
     strength = 0.55 + 0.45 * traits["lip_colour"]
     natural = np.exp(log_skin(traits["tone"])) * (1 + strength * (_rgb(0.86, 0.52, 0.59) - 1))
     stick, hue = traits["lipstick"], traits["lipstick_hue"]
