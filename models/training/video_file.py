@@ -118,6 +118,8 @@ def read_frames(
         BadData: One cannot be decoded; it is named.
     """
     todo = list(wanted)
+    if not todo:
+        return
     with _opened(path) as (container, stream):
         stream.thread_type = "NONE"  # the workers are threads already
         if not where.keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from models.training.data.errors import BadData
 from models.training.data.folder import FrameFolder, files_below
 from models.training.data.listing import FILMS, grouped, labels_of, long_enough
 from models.training.data.stored import LEAST_FRAMES, StoredClips, StoredVideo
-from models.training.data.video import FilmFile
+from models.training.data.video import FilmFile, FrameCache
 
 HEADS = "heads:"
 _SHOWN = 10  # files that are left out, by name
@@ -61,7 +62,7 @@ def _stored(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredC
     if path.is_file() and path.suffix.lower() == ".zip":
         return _archive(path, data, say)
     if path.is_file():
-        film = FilmFile(path, path.name, data.resolution)
+        film = FilmFile(path, path.name, data.resolution, FrameCache())
         return StoredClips(path.name, [film], data.resolution, film.fps, workers=data.workers)
     raise BadConfig(
         f"data.source {str(path)!r} is no folder, zip or video file here; name one, or heads:open,"
@@ -94,16 +95,13 @@ def _folder(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredC
     kept = long_enough(frames, left_out)
     videos: list[StoredVideo] = [FrameFolder(path, name, of) for name, of in kept.items()]
     films: list[FilmFile] = []
-    for name in others:
-        try:
-            if Path(name).suffix.lower() not in FILMS:
-                raise BadData(f"{name}: neither a picture nor a video")
-            film = FilmFile(path / name, name, data.resolution)
-            if film.length < LEAST_FRAMES:
-                raise BadData(f"{name}: {film.length} frames; {LEAST_FRAMES} are needed")
-            films.append(film)
-        except BadData as error:
-            left_out.append(str(error))
+    cache = FrameCache()
+    with ThreadPoolExecutor(max(data.workers, 1), "index") as pool:
+        for found in pool.map(lambda name: _film(path, name, data.resolution, cache), others):
+            if isinstance(found, FilmFile):
+                films.append(found)
+            else:
+                left_out.append(found)
     _tell(path, len(videos) + len(films), left_out, say)
     notes = path / "dataset.json"
     labels = labels_of(notes.read_bytes(), kept) if notes.is_file() and kept else None
@@ -111,6 +109,19 @@ def _folder(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredC
         raise BadData(f"{notes} labels frames, and {films[0].name} is a video file; use one kind")
     fps = _rate(films, say) if films else _prepared_rate(path, data.fps)
     return StoredClips(path.name, [*videos, *films], data.resolution, fps, labels, data.workers)
+
+
+def _film(path: Path, name: str, resolution: int, cache: FrameCache) -> FilmFile | str:
+    """A video file, or why it is left out."""
+    if Path(name).suffix.lower() not in FILMS:
+        return f"{name}: neither a picture nor a video"
+    try:
+        film = FilmFile(path / name, name, resolution, cache)
+    except BadData as error:
+        return str(error)
+    if film.length < LEAST_FRAMES:
+        return f"{name}: {film.length} frames; {LEAST_FRAMES} are needed"
+    return film
 
 
 def _archive(path: Path, data: DataConfig, say: Callable[[str], None]) -> StoredClips:

@@ -18,6 +18,7 @@ from models.training.data.archive import MAX_MEMBER_BYTES, Archive
 from models.training.data.errors import BadData
 from models.training.data.open import open_source
 from models.training.data.stored import fitted
+from models.training.data.video import FilmFile, FrameCache
 
 from ..footage import damaged, film, frames, number_of
 
@@ -74,6 +75,18 @@ def test_films_are_a_source_too_alone_or_many(tmp_path):
         batch = source.clips([ClipRequest(0, (29.0,)), ClipRequest(0, (4.0,))])
         assert numbers(batch) == [[29], [4]]
         assert source.info.fps == pytest.approx(25) and source.info.lengths[0] == 30
+
+
+def test_decoded_frames_are_kept_within_a_bound(tmp_path):
+    cache = FrameCache(most_bytes=5 * 16 * 16 * 3)
+    films = [FilmFile(film(tmp_path / f"{n}.mp4", 12), f"{n}", 16, cache) for n in range(2)]
+    first = films[0].read([2, 3, 4])
+    for n in range(12):
+        films[1].read([n])
+        assert cache.bytes <= 5 * 16 * 16 * 3
+    assert cache.get("0", 2) is None and cache.get("1", 11) is not None
+    again = films[0].read([2, 2, 4])
+    assert all(np.array_equal(again[k], first[j]) for k, j in enumerate((0, 0, 2)))
 
 
 def test_mirrored_clips_are_mirrored_whole(folder):
