@@ -19,8 +19,8 @@ CPU_DEFAULT: dict[str, Any] = {
 }
 
 # StyleGAN-V for faces, 256x256: content and motion are the numbers of a person and of a moving face
-# (`models/faces`). 1.71 million weights, 3.4 MB in half precision; one core of a small machine draws
-# it within 15 ms. `models/training/configs/visage_*.toml` train it.
+# (`models/faces`). 1.71 million weights, 3.4 MB in half precision; one core of a small machine
+# draws it within 15 ms. `models/training/configs/visage_*.toml` train it.
 VISAGE: dict[str, Any] = {
     "c_dim": 0,
     "w_dim": 128,
