@@ -18,7 +18,8 @@ from models.training.heads import small_head_shapes as shapes
 from models.training.heads import small_head_skin as skins
 from models.training.heads.deform import smoothstep
 from models.training.heads.kit import PART, HeadKit
-from models.training.heads.small_head_skin import EYE, F64, I64
+from models.training.heads.small_head_plan import BALL, EYE, lid_line
+from models.training.heads.small_head_skin import F64, I64
 
 NAME = "small"
 _MOUTH = np.array([0.0, -3.4, 10.5])
@@ -128,8 +129,8 @@ def _add_lids(out: F64, p: F64, side: float, letter: str, upper: I64, lower: I64
     """The six shapes that move an eye's lids."""
     x = side * p[:, 0]
     near = smoothstep(1.3, 1.9, x) * smoothstep(5.2, 4.4, x) * smoothstep(6.5, 7.5, p[:, 2])
-    over = p[:, 1] - skins.lid_line(x, upper=True)
-    under = skins.lid_line(x, upper=False) - p[:, 1]
+    over = p[:, 1] - lid_line(x, upper=True)
+    under = lid_line(x, upper=False) - p[:, 1]
     top = near * smoothstep(1.5, 0.0, over) * (over > -0.06)
     bottom = near * smoothstep(1.0, 0.0, under) * (under > -0.06)
     for share, mine, other in ((top, upper, lower), (bottom, lower, upper)):
@@ -165,7 +166,7 @@ def _add_eyeball(mesh: _Mesh, side: float, part: str) -> None:
         ),
         -1,
     ).reshape(-1, 3)
-    points = centre + skins.BALL * np.concatenate([[[0.0, 0.0, 1.0]], ring])
+    points = centre + BALL * np.concatenate([[[0.0, 0.0, 1.0]], ring])
     moved = shapes.identity(centre[None])
     first = mesh.add(part, points, moved, np.zeros((len(EXPRESSIONS), 1, 3)))
     k = np.arange(around)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.faces.state import EXPRESSIONS
 from models.training.heads.deform import smoothstep
-from models.training.heads.small_head_skin import lip_line
+from models.training.heads.small_head_plan import lip_line
 
 F64 = npt.NDArray[np.float64]
 Triple = tuple[float, float, float]
