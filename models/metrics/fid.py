@@ -76,7 +76,8 @@ def fid(
     """The distance of a system's frames to those of `source`.
 
     Args:
-        count: Generated frames; as many of the data at most.
+        count: Generated frames. Fewer than were published, or a source without end: as many of
+            the data; else all of the data.
     Raises:
         BadFeatures: Resolutions differ.
     """
@@ -85,7 +86,8 @@ def fid(
             f"{system.name} draws {system.resolution} px, {source.info.name} is read at"
             f" {source.info.resolution} px; open the data at the model's resolution"
         )
-    real = real_frames(source, features, limit=count, report=report)
+    whole = count >= GENERATED and len(source.info.lengths) > 0
+    real = real_frames(source, features, limit=None if whole else count, report=report)
     seconds = float(np.median(lengths_of(source, 1))) / source.info.fps
     drawn = generated_frames(system, features, count, seconds=seconds, report=report)
     name = "fid50k" if count == GENERATED else f"fid{count}"

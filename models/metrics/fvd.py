@@ -9,7 +9,7 @@ protocol, feature network and resolution, so `FrechetResult` prints them all.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -126,22 +126,19 @@ def generated_moments(
     features: FeatureNetwork,
     *,
     fps: float,
-    clips: int | None = None,
     report: Report | None = None,
 ) -> Moments:
     """Of people 0, 1, ..., each moving by its own seed from time 0 on, psi 1.
 
     Args:
         fps: Training frames a second: the system's own unit of `protocol.step`.
-        clips: Instead of the protocol's; the result's line says how many there were.
     """
     total = MomentSum()
-    wanted = protocol.clips if clips is None else clips
     times_s = [k * protocol.step / fps for k in range(protocol.frames)]
-    for seed in range(wanted):
+    for seed in range(protocol.clips):
         total.add(features(clip(system, times_s, seed=seed)[None]).numpy())
         if report:
-            report(seed + 1, wanted)
+            report(seed + 1, protocol.clips)
     return total.moments()
 
 
@@ -156,6 +153,8 @@ def fvd(
 ) -> FrechetResult:
     """The distance of a system to the videos of `source`.
 
+    Args:
+        clips: Of either, instead of the protocol's number; the result says how many there were.
     Raises:
         BadFeatures: Resolutions differ, or videos are too few or too short.
     """
@@ -164,10 +163,10 @@ def fvd(
             f"{system.name} draws {system.resolution} px, {source.info.name} is read at"
             f" {source.info.resolution} px; open the data at the model's resolution"
         )
+    if clips is not None:
+        protocol = replace(protocol, clips=clips)
     real = real_moments(source, protocol, features, report=report)
-    drawn = generated_moments(
-        system, protocol, features, fps=source.info.fps, clips=clips, report=report
-    )
+    drawn = generated_moments(system, protocol, features, fps=source.info.fps, report=report)
     return FrechetResult(
         frechet_distance(real, drawn),
         protocol.name,

@@ -44,6 +44,20 @@ def test_no_more_clips_than_the_protocol_has() -> None:
     assert real_moments(source, replace(SHORT, clips=5), video_features(None)).count == 5
 
 
+def test_sources_without_end_give_as_many_videos_as_are_wanted() -> None:
+    source = Discs([])
+    real_moments(source, replace(SHORT, clips=5), video_features(None))
+    assert [r.video for r in source.asked] == list(range(5))
+    frames = Discs([])
+    assert real_frames(frames, image_features(None), limit=6).count == 6
+    assert [r.video for r in frames.asked] == list(range(6))
+
+
+def test_fewer_clips_are_fewer_of_both_and_said() -> None:
+    few = fvd(DiscSystem(), Discs([80] * 9), SHORT, video_features(None), clips=5)
+    assert (few.real, few.generated) == (5, 5)
+
+
 def test_data_without_long_enough_videos_is_named() -> None:
     with pytest.raises(BadFeatures, match="1 of 2 videos of discs have the 11 frames of short"):
         real_moments(Discs([11, 10]), SHORT, video_features(None))
