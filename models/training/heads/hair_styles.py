@@ -318,14 +318,17 @@ def hair_of(anatomy: Anatomy, traits: Traits) -> Hair:
     if flow.curl:
         strands = curl(strands, roots.rng, *flow.curl, flow.locks)
     width = 0.35 + 0.65 * fade
-    width = width * smoothstep(0.0, 0.12, fade) * flow.fine
+    # Strands below the hairline stay in the list, drawn back into their roots: if they left it,
+    # every later strand would change places with its neighbour in what draws each second one.
+    present = smoothstep(0.0, 0.12, fade)
+    strands = roots.p[:, None] + (strands - roots.p[:, None]) * present[:, None, None]
+    width = width * present * flow.fine
     extra = tail_or_bun(style, roots.rng, roots.length, roots.volume)
     if extra is not None:
         strands = np.concatenate([strands, extra])
         tone = np.concatenate([tone, 1 + roots.rng.normal(0, 0.13, len(extra))])
         width = np.concatenate([width, np.ones(len(extra))])
     order = roots.rng.permutation(len(strands))
-    order = order[width[order] > 0.01]
     return Hair(*(np.ascontiguousarray(a[order], np.float32) for a in (strands, tone, width)))
 
 

@@ -86,7 +86,7 @@ def test_every_style_grows(anatomy, style):
         return
     assert 2500 < len(hair.points) < 7000
     assert np.isfinite(hair.points).all()
-    assert (hair.width > 0).all() and hair.width.max() <= 1.01
+    assert (hair.width >= 0).all() and 0.9 < hair.width.max() <= 1.01
     assert np.abs(hair.points).max() < 40
     roots = hair.points[:, 0]
     assert anatomy.field.at(roots)[:, 0].max() < (7 if style == "bun" else 3.5)  # a bun is wound
@@ -95,9 +95,9 @@ def test_every_style_grows(anatomy, style):
 def test_a_receding_hairline_thins_strands_and_moves_none(anatomy):
     low, high = (hair_of(anatomy, styled("buzz", recede=r)) for r in (-0.3, 0.4))
     assert high.width.sum() < 0.98 * low.width.sum()
-    keys = {tuple(row) for row in low.points[:, 0].round(4).tolist()}
-    kept = sum(tuple(row) in keys for row in high.points[:, 0].round(4).tolist())
-    assert kept == len(high.points)
+    assert len(low.points) == len(high.points)
+    both = (low.width > 0) & (high.width > 0)
+    np.testing.assert_allclose(low.points[both, 0], high.points[both, 0], atol=0.04)
 
 
 def test_equal_traits_make_equal_people(anatomy):
