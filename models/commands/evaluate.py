@@ -33,11 +33,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--metrics",
         default="motion,sharpness",
-        help="of fvd16, fvd128, fvd128s8, fid, motion, sharpness, faces (motion,sharpness)",
+        help="of fvd16, fvd128, fvd128s8, fid, motion, sharpness, likeness and faces"
+        " (motion,sharpness); the last two are against rendered truth",
     )
     made.add_argument("--features", type=Path, metavar="FILE.pt", help="network for FVD or FID")
     made.add_argument("--clips", type=int, help="generated clips or frames (what was published)")
-    made.add_argument("--people", type=int, default=64, help="looked at by faces (64)")
+    made.add_argument("--people", type=int, default=64, help="looked at by the last two (64)")
     made.add_argument("--moments", type=int, default=32, help="of each, against the renderer (32)")
     made.add_argument("--seconds", type=float, default=60.0, help="of each observed stream (60)")
     made.add_argument("--observer", type=Path, metavar="FILE", help="weights, if not the shipped")

@@ -19,12 +19,12 @@ from models.metrics.fid import GENERATED, fid
 from models.metrics.fvd import PROTOCOLS, fvd, lengths_of
 from models.metrics.generated import clip
 from models.metrics.motion import motion_figures
-from models.metrics.observer import load
+from models.metrics.observer import Observer, load
 from models.metrics.sharpness import fine_power
 from models.metrics.truth import Truth
 from models.training.contracts import ClipRequest, ClipSource
 
-METRICS = (*PROTOCOLS, "fid", "motion", "sharpness", "faces")
+METRICS = (*PROTOCOLS, "fid", "motion", "sharpness", "likeness", "faces")
 NEEDS_DATA = {*PROTOCOLS, "fid"}
 _MOTION_S = 4.0  # of a clip whose movement is looked at
 _MOTION_CLIPS, _SHARP_FRAMES = 16, 64
@@ -41,9 +41,10 @@ class Asked:
         metrics: Of `METRICS`.
         features: The user's TorchScript network for FVD and FID; None is the random one.
         clips: Generated clips (FVD) or frames (FID); None is what was published.
-        facekit: The geometry the model was trained on, for `faces`; None is the small head.
+        facekit: The geometry the model was trained on, for `likeness` and `faces`; None is the
+            small head.
         observer: Its weights; None are the shipped ones.
-        people: For `faces`: how many of the people it was trained on, and as many unseen.
+        people: For both: how many of the people it was trained on, and as many unseen.
         moments: Of each of these, against the renderer.
         seconds: Of each stream that is observed.
     Raises:
@@ -93,8 +94,8 @@ def evaluate(
     """Measures a model.
 
     Args:
-        source: Real clips at the model's resolution, for all but `faces`; motion and sharpness do
-            without, but say less then.
+        source: Real clips at the model's resolution, for FVD and FID; motion and sharpness do
+            without, but say less then; likeness and faces are against rendered truth.
     Raises:
         BadConfig: A metric needs data and there is none, or numbers of faces and it knows none.
         BadFeatures, BadNetwork, BadCheckpoint: See each metric.
@@ -105,8 +106,12 @@ def evaluate(
     found = Evaluation({"model": system.name, "resolution": system.resolution})
     for name in asked.metrics:
         told = (lambda done, total, name=name: report(name, done, total)) if report else None
-        if name == "faces":
-            _faces(found, system, asked, report)
+        if name in ("likeness", "faces"):
+            known, truth = faces.numbered(system), Truth(system.resolution, asked.facekit)
+            observer = load(asked.observer) if name == "faces" else None
+            _likeness(found, known, truth, observer, asked, report)
+            if observer is not None:
+                _streams(found, known, truth, observer, asked, report)
         elif name == "motion":
             _motion(found, system, source)
         elif name == "sharpness":
@@ -154,10 +159,15 @@ def _sharpness(found: Evaluation, system: System, source: ClipSource | None) -> 
     found.add("sharpness", figures, [line])
 
 
-def _faces(found: Evaluation, system: System, asked: Asked, report: Report | None) -> None:
-    known = faces.numbered(system)
-    observer = load(asked.observer)
-    truth = Truth(system.resolution, asked.facekit)
+def _likeness(
+    found: Evaluation,
+    known: faces.Numbered,
+    truth: Truth,
+    observer: Observer | None,
+    asked: Asked,
+    report: Report | None,
+) -> None:
+    """Against the renderer; without an observer, what pixels alone say."""
     own = range(asked.people)
     unseen = range(_UNSEEN_PEOPLE, _UNSEEN_PEOPLE + asked.people)
     for name, people, psi in (
@@ -170,8 +180,19 @@ def _faces(found: Evaluation, system: System, asked: Asked, report: Report | Non
             known, truth, observer, people, moments=asked.moments, psi=psi, report=told
         )
         found.add(name, asdict(like), faces.lines(like))
+
+
+def _streams(
+    found: Evaluation,
+    known: faces.Numbered,
+    truth: Truth,
+    observer: Observer,
+    asked: Asked,
+    report: Report | None,
+) -> None:
     watched = (lambda done, total: report("streams", done, total)) if report else None
-    seen = faces.streams(known, observer, own, seconds=asked.seconds, report=watched)
+    people = range(asked.people)
+    seen = faces.streams(known, observer, people, seconds=asked.seconds, report=watched)
     found.add("streams", asdict(seen), faces.lines(seen))
     false = faces.false_faces(observer, truth, known)
     found.add("face check", {"false": false}, [f"{false:.2%} of pictures without a head pass it"])

@@ -7,6 +7,7 @@ tracks say (`streams`). What is read in its frames is read by the observer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol, cast
@@ -256,10 +257,11 @@ def correlation(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
 
 
 def lines(figures: LikenessFigures | StreamFigures) -> list[str]:
-    """One line for each figure."""
+    """One line for each figure that was taken."""
     return [
         f"{name:18} {value:.3f}" if isinstance(value, float) else f"{name:18} {value}"
         for name, value in asdict(figures).items()
+        if not math.isnan(value)
     ]
 
 

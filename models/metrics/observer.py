@@ -136,6 +136,12 @@ def load(path: Path | None = None) -> Observer:
     Raises:
         BadCheckpoint: There is none, or the file is damaged or of another network.
     """
+    if path is None and not WEIGHTS.is_file():
+        raise BadCheckpoint(
+            "CKPT_NOT_FOUND",
+            "no observer comes with this copy; name its weights (--observer FILE), which"
+            " `stylewire train observer` makes",
+        )
     path = path or WEIGHTS
     blob = read_file(path, _MAX_BYTES)
     check_header(blob)

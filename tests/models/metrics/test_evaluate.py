@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
 from models.errors import BadConfig
 from models.metrics.evaluate import METRICS, Asked, evaluate
+from models.metrics.truth import Truth
 
 from .clips import Discs, DiscSystem
+from .test_faces import Oracle
 
 
 def test_all_that_compares_with_data() -> None:
@@ -32,6 +35,17 @@ def test_motion_and_sharpness_do_without_data() -> None:
     found = evaluate(DiscSystem(), None, Asked(("motion", "sharpness")))
     assert found.table["sharpness"]["ratio"] is None
     assert found.table["sharpness"]["power"] > 0
+
+
+def test_likeness_of_the_renderer_to_itself(facekit: Path | None) -> None:
+    truth = Truth(64, facekit)
+    asked = Asked(("likeness",), facekit=facekit, people=2, moments=1)
+    found = evaluate(Oracle(truth), None, asked)
+    assert {"its people", "its people, psi 0.7", "unseen people"} < found.table.keys()
+    for name in ("its people", "unseen people"):
+        assert found.table[name]["psnr"] > 90 and found.table[name]["faces"] is None
+    assert not any("faces" in line for line in found.lines)
+    json.dumps(found.table, allow_nan=False)
 
 
 @pytest.mark.parametrize(

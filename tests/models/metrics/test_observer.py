@@ -80,6 +80,14 @@ def test_other_networks_and_damaged_files_are_refused(observer: Observer, tmp_pa
         load(tmp_path / "missing.safetensors")
 
 
+def test_a_copy_without_an_observer_says_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("models.metrics.observer.WEIGHTS", tmp_path / "observer.safetensors")
+    with pytest.raises(BadCheckpoint, match="stylewire train observer"):
+        load()
+
+
 def test_heads_move_together_with_their_landmarks() -> None:
     picture = torch.full((6, 3, SIDE, SIDE), -1.0)
     at = torch.tensor([[30, 40], [60, 50], [48, 30], [34, 66], [66, 66], [40, 60]])
