@@ -26,7 +26,7 @@ VISAGE: dict[str, Any] = {
     "w_dim": 128,
     "img_resolution": 256,
     "img_channels": 3,
-    "mapping_kwargs": {"num_layers": 2, "lr_multiplier": 0.1},
+    "mapping_kwargs": {"num_layers": 2, "lr_multiplier": 0.3},
     "synthesis_kwargs": {"channel_base": 4096, "channel_max": 128},
     "cfg": {
         "z_dim": 112,
