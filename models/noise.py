@@ -38,6 +38,7 @@ class Domain(IntEnum):
     WALK = 2
     FACE_TRACK = 3
     FACE_PERSON = 4
+    FEATURES = 5  # of models/metrics/features.py
 
 
 def philox4x32(

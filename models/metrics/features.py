@@ -61,7 +61,7 @@ class RandomConvolutions(nn.Module):
         for k, (inner, outer) in enumerate(zip((3, *_CHANNELS[:-1]), _CHANNELS, strict=True)):
             size = inner * depth * 9
             # Read from our own noise: torch's generators may change between releases.
-            noise = normals(_SEED + k, 0, outer, size, domain=Domain.WALK)
+            noise = normals(_SEED + k, 0, outer, size, domain=Domain.FEATURES)
             weight = torch.from_numpy(noise).view(outer, inner, depth, 3, 3) * (2 / size) ** 0.5
             # Filters that sum to 0 answer to structure, not to how bright a picture is.
             weight = weight - 0.7 * weight.mean((1, 2, 3, 4), keepdim=True)
