@@ -36,6 +36,12 @@ class Beard:
     width: float
 
 
+def _density(p: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Of roots; denser above the lips, where strands are short and would show the skin."""
+    moustache = smoothstep(-3.4, -2.8, p[:, 1]) * smoothstep(4.0, 3.0, np.abs(p[:, 0]))
+    return np.asarray(beard_mask(p) ** 2 * (1 + 1.5 * moustache) + 1e-9)
+
+
 def beard_of(anatomy: Anatomy, traits: Traits) -> Beard | None:
     """A person's beard, if it has one; the stubble under it is painted on the skin.
 
@@ -44,7 +50,7 @@ def beard_of(anatomy: Anatomy, traits: Traits) -> Beard | None:
     if traits["beard"] <= 0:
         return None
     rng = draws(Use.BEARD)
-    p, normal, root = scatter(anatomy, lambda q: beard_mask(q) ** 2 + 1e-9, _STRANDS, rng)
+    p, normal, root = scatter(anatomy, _density, _STRANDS, rng)
     sideways = np.stack([p[:, 0] / 24, 0 * p[:, 0], 0 * p[:, 0]], 1)
     hang = normal * 0.55 + [0, -1.0, 0.25] + sideways + rng.normal(0, 0.22, (_STRANDS, 3))
     moustache = smoothstep(-2.0, -4.6, p[:, 1]) * 0.6 + 0.4  # shorter above the lips

@@ -80,7 +80,7 @@ def _base(tile: Tile, traits: Traits) -> _Skin:
     return _Skin(
         rgb=np.exp(log).astype(np.float32),
         rough=z["rough"] + 0.04 * z["mid"] - 0.10 * np.float32(traits["shine"] - 0.5),
-        specular=(0.70 + 0.09 * z["fine"] + 0.14 * z["mid"]) * (1 - 0.55 * eyes),
+        specular=(0.60 + 0.07 * z["fine"] + 0.10 * z["mid"]) * (1 - 0.55 * eyes),
         lips=np.zeros(len(tile.position), np.float32),
         roots=np.zeros(len(tile.position), np.float32),
     )
@@ -119,7 +119,7 @@ def _stubble(z: dict[str, F32], skin: _Skin, traits: Traits) -> None:
     cover = np.clip(z["beard"] * traits["stubble"] * grain, 0, 0.93)
     hair = hair_rgb(traits) * np.float32(0.85) + np.float32(0.004)
     skin.rgb += cover[:, None] * (hair * 0.7 + 0.10 * skin.rgb - skin.rgb)
-    skin.specular *= 1 - 0.5 * cover
+    skin.specular *= 1 - 0.95 * cover
 
 
 def _lips(z: dict[str, F32], skin: _Skin, traits: Traits) -> None:
@@ -144,7 +144,7 @@ def _brows(atlas: SkinAtlas, skin: _Skin, traits: Traits) -> None:
     dark = 1.15 - 0.65 * traits["brow_dark"]
     colour = np.minimum(hair * dark, np.exp(log_skin(traits["tone"])) * (0.35 + 0.4 * dark))
     skin.rgb += cover[:, None] * (colour - skin.rgb)
-    skin.specular *= 1 - 0.7 * cover
+    skin.specular *= 1 - 0.9 * cover
 
 
 def _pack(tile: Tile, skin: _Skin) -> U8:
