@@ -203,6 +203,9 @@ def _prepared(
         about = path.stat()
         note = {"source": name, "bytes": about.st_size, "mtime_ns": about.st_mtime_ns}
         wanted = taken(found, settings["fps"])
+        if found.lost:
+            missing = f"cut off: about {found.lost} more frames were announced than are there"
+            raise Unfit("corrupt", missing, failed=True)
         check_length(len(wanted), cut)
         if clip.exists():
             return _there_already(clip, note, name)

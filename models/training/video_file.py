@@ -24,6 +24,7 @@ from models.training.data.errors import BadData
 
 Picture = npt.NDArray[np.uint8]
 _GUESSED = {"avi"}  # containers without presentation times: the demuxer makes them up
+_SLACK = 0.05  # share of a film's frames that its header may be wrong by
 _CRF = "16"  # of sample clips: what is judged shall be the model, not the codec
 
 
@@ -39,6 +40,7 @@ class FilmIndex:
         fps: From the median interval.
         uneven: 95th percentile of |interval - median| by the median; 0 is a constant rate.
         width, height: As stored; a turned picture is turned when it is read.
+        lost: About how many frames the file announces and does not hold: it was cut off.
     """
 
     times: tuple[int, ...]
@@ -48,6 +50,7 @@ class FilmIndex:
     uneven: float
     width: int
     height: int
+    lost: int = 0
 
     @property
     def seconds(self) -> float:
@@ -88,6 +91,7 @@ def index(path: Path) -> FilmIndex:
         size = (stream.codec_context.width, stream.codec_context.height)
         base = stream.time_base
         packets = [p for p in container.demux(stream) if p.size]
+        announced, said_s = stream.frames, _announced_s(stream)
         guessed = container.format.name in _GUESSED or any(p.pts is None for p in packets)
         if not guessed:
             shown = [p for p in packets if not p.is_discard]
@@ -101,8 +105,22 @@ def index(path: Path) -> FilmIndex:
         raise BadData(f"{path} has {len(times)} frames with a time; 2 are needed")
     steps = np.diff(np.array(times, np.float64))
     median = float(np.median(steps))
+    fps = 1 / (median * float(base))
     uneven = float(np.percentile(np.abs(steps - median), 95)) / median
-    return FilmIndex(tuple(times), tuple(keys), base, 1 / (median * float(base)), uneven, *size)
+    lost = max(announced, round(said_s * fps)) - len(packets)
+    # Durations are rounded, and some count another stream's tail.
+    lost = lost if lost > 2 + _SLACK * len(packets) else 0
+    return FilmIndex(tuple(times), tuple(keys), base, fps, uneven, *size, lost)
+
+
+def _announced_s(stream: Any) -> float:
+    """What Matroska's header says of the stream's length; 0 where it says nothing."""
+    parts = str(stream.metadata.get("DURATION", "")).split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:
+        return 0.0
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def read_frames(

@@ -40,6 +40,9 @@ def footage(tmp_path_factory):
     damaged(root / "damaged.mp4", root / "good.mp4")
     whole = (root / "good.mp4").read_bytes()
     (root / "truncated.mp4").write_bytes(whole[: len(whole) // 3])
+    whole = film(root / "whole.mkv", 60).read_bytes()
+    (root / "half.mkv").write_bytes(whole[: len(whole) * 7 // 10])
+    (root / "whole.mkv").unlink()
     (root / "cut off.mkv").write_bytes((root / "phone.mkv").read_bytes()[:60])
     (root / "notes.txt").write_text("not a video")
     (root / "empty.mp4").write_bytes(b"")
@@ -76,6 +79,7 @@ EXPECTED = {
     "phone.mkv": ("skipped", "variable frame rate"),
     "damaged.mp4": ("failed", "corrupt"),
     "truncated.mp4": ("failed", "unreadable"),
+    "half.mkv": ("failed", "corrupt"),
     "cut off.mkv": ("failed", "unreadable"),
     "empty.mp4": ("failed", "unreadable"),
     "notes.txt": ("skipped", "no video"),
@@ -89,7 +93,7 @@ def test_every_file_ends_in_one_way_with_its_reason(prepared):
     assert {e.source: (e.status, e.reason) for e in report.entries} == EXPECTED
     assert report.found == len(EXPECTED)
     counts = [report.count(status) for status in ("written", "skipped", "failed")]
-    assert counts == [5, 7, 4] and sum(counts) == report.found
+    assert counts == [5, 7, 5] and sum(counts) == report.found
     details = {e.source: e.detail for e in report.entries}
     assert "10 frames; 20 are needed" in details["short.mp4"]
     assert "12 pixels for 16" in details["small.mp4"]
@@ -130,8 +134,8 @@ def test_equal_stems_are_told_apart(prepared):
 def test_the_report_is_a_file_too(prepared):
     report, out = prepared
     found = json.loads((out / "prepare.json").read_text())
-    assert found["found"] == found["written"] + found["skipped"] + found["failed"] == 16
-    assert found["fps"] == pytest.approx(25) and len(found["files"]) == 16
+    assert found["found"] == found["written"] + found["skipped"] + found["failed"] == 17
+    assert found["fps"] == pytest.approx(25) and len(found["files"]) == 17
     assert report.reasons("skipped")["a picture"] == 2
 
 
@@ -222,9 +226,9 @@ def test_the_command_prints_what_it_did(footage, tmp_path, capsys):
     )
     shown = capsys.readouterr()
     assert status == 0
-    assert "16 files found in all" in shown.out
+    assert "17 files found in all" in shown.out
     assert "5 written" in shown.out and "7 skipped: 2 a picture" in shown.out
-    assert "4 failed: 1 corrupt, 3 unreadable" in shown.out
+    assert "5 failed: 2 corrupt, 3 unreadable" in shown.out
     assert f"--set data.source={out}" in shown.out
     for name in EXPECTED:
         assert name in shown.err

@@ -83,6 +83,18 @@ def test_damage_is_named_with_the_frame(tmp_path, fifty):
         list(video_file.every_frame(path))
 
 
+def test_a_film_that_was_cut_off_is_seen_by_what_it_announces(tmp_path, fifty):
+    for name in ("whole.mkv", "whole.webm"):
+        codec = "libvpx" if name.endswith("webm") else "libx264"
+        path = film(tmp_path / name, 60, codec=codec)
+        assert video_file.index(path).lost == 0
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 7 // 10])
+        found = video_file.index(path)
+        assert found.lost == pytest.approx(60 - len(found.times), abs=1) and found.lost > 5
+    assert video_file.index(fifty).lost == 0
+
+
 def test_what_is_no_film_is_refused(tmp_path):
     for name, content in (("a.mp4", b"no film"), ("b.mp4", b"")):
         path = tmp_path / name
