@@ -16,8 +16,12 @@ from models.faces.state import FaceState
 from models.faces.tracks import Track, TrackStyle
 from models.training.heads.anatomy import SKIN
 from models.training.heads.camera import Camera
+from models.training.heads.labels import Samples, labels_of
 from models.training.heads.person import make_person
+from models.training.heads.raster.triangles import STRAND
 from models.training.heads.renderer import HeadRenderer
+from models.training.heads.shade.pixel import HAIR as hair_class
+from models.training.heads.shade.pixel import SKIN as skin_class
 
 SIZE = 128
 WIDEST = TrackStyle(60, 35, 30)
@@ -168,6 +172,30 @@ def test_visible_is_what_can_be_seen_between_a_sample_to_every_side(anatomy, bal
     assert not visible[always].any()
     assert never.sum() + always.sum() > 30
     assert not visible[((marks < 0) | (marks >= SIZE)).any(1)].any()
+
+
+def test_visible_is_decided_at_the_landmarks_own_sample(frame, scene):
+    _, _, out = frame
+    at, z, facing, own = scene
+    marks = out.labels.landmarks.astype(np.float64)
+    centres = (np.floor(marks * 2) + 0.5) / 2
+    behind = own - depths_at(centres, at, z, facing)
+    clear = ((marks >= 0) & (marks < SIZE)).all(1) & (np.abs(behind - 0.6) > 0.05)
+    assert np.array_equal(out.labels.visible[clear], behind[clear] < 0.6)
+    assert clear.sum() > 30
+
+
+def test_lashes_and_beard_cover_nothing_but_hair_does(anatomy, bald, renderer):
+    state, camera = CASES[1]
+    plain = renderer.render(bald, state, camera).labels.visible
+    posed = renderer._posing.move(bald.rest, bald.eye_centre, bald.traits["soft"], state)
+    near = np.full_like(renderer._depth, 1.0)  # 1 cm before the camera
+    ids = np.full_like(renderer._ids, STRAND)
+    for tag, expected in ((skin_class, plain), (hair_class, np.zeros(68, bool))):
+        tags = np.full_like(renderer._tags, tag)
+        drawn = Samples(near, renderer._mesh_depth, ids, tags, 2)
+        labels = labels_of(anatomy, bald, state, posed, camera, drawn)
+        assert np.array_equal(labels.visible, expected)
 
 
 def test_the_surface_under_a_visible_landmark_is_its_own(anatomy, bald, renderer, frame, scene):

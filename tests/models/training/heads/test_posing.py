@@ -128,6 +128,17 @@ def test_a_shut_eye_sinks_behind_its_lid(anatomy, move):
         assert p[2] > near[:, 2].max() - 0.15
 
 
+def test_only_the_shut_eye_steps_back(anatomy, move):
+    an = anatomy
+    open_ = move(FaceState()).face[an.eye0 : an.shirt0].copy()
+    one = FaceState(expression=weights(eyeBlink_L=1.0))
+    step = move(one).face[an.eye0 : an.shirt0] - open_
+    assert step[an.eye_side == 0] == pytest.approx(
+        np.broadcast_to([0, 0, -0.2], (an.n_left, 3)), abs=1e-5
+    )
+    assert np.abs(step[an.eye_side == 1]).max() < 1e-6
+
+
 def test_an_open_mouth_brings_the_inner_mouth(anatomy, move):
     pressed = move(FaceState(expression=weights(mouthClose=0.03, mouthPress=0.2)))
     wide = move(FaceState(expression=weights(jawOpen=0.7)))
