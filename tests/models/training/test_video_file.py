@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,22 @@ def test_a_film_that_was_cut_off_is_seen_by_what_it_announces(tmp_path, fifty):
         found = video_file.index(path)
         assert found.lost == pytest.approx(60 - len(found.times), abs=1) and found.lost > 5
     assert video_file.index(fifty).lost == 0
+
+
+def test_a_phone_held_upright_gives_upright_pictures(tmp_path):
+    """Its matrix says: shown turned clockwise by a quarter."""
+    path = film(tmp_path / "phone.mp4", 12)
+    plain = next(video_file.every_frame(path))[1]
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # ISO 14496-12, 8.3.2, version 0
+    one = 1 << 16
+    content[at : at + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 24 * one, 0, 1 << 30)
+    path.write_bytes(content)
+    _, turned = next(video_file.every_frame(path))
+    assert plain.shape == (24, 32, 3) and turned.shape == (32, 24, 3)
+    np.testing.assert_array_equal(turned, np.rot90(plain, -1))
+    ((_, again),) = video_file.read_frames(path, video_file.index(path), [0])
+    np.testing.assert_array_equal(again, turned)
 
 
 def test_what_is_no_film_is_refused(tmp_path):
