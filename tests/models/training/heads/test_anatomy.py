@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,14 @@ def test_sparse_expressions_are_the_kits(anatomy):
     assert np.abs(out - an.mean - dense).max() < 1e-3 * (weight > 0).sum()
     moved = np.abs(out - an.mean)
     assert moved.max() > 0.1 and (moved[an.shirt0 : an.lash0] == 0).all()
+
+
+def test_a_shirt_does_not_smile(small):
+    """Also not where a kit's expressions reach down to the bust."""
+    everywhere = small.expression + np.float32(0.1)
+    an = a.Anatomy(dataclasses.replace(small, expression=everywhere))
+    cloth = (an.ex_idx >= an.shirt0) & (an.ex_idx < an.lash0)
+    assert not cloth.any() and len(an.ex_idx) > 50 * an.n_skin
 
 
 def test_neighbours_are_mutual_and_are_the_mesh(anatomy):
