@@ -68,7 +68,7 @@ def one_thread():
 
 
 def test_a_run_lowers_the_loss_of_a_fixed_batch(tmp_path):
-    plan = config(total_kimg=16 * 150 / 1000)
+    plan = config(total_kimg=16 * 100 / 1000)
     trainer = Painting(plan)
     batch = Blobs().clips(trainer.requests(Draws(99, 0, 0)))
     truth = batch.frames.flatten(0, 1).flatten(1) / 255.0
@@ -82,7 +82,7 @@ def test_a_run_lowers_the_loss_of_a_fixed_batch(tmp_path):
 
     before = loss(False)
     done, _ = train(tmp_path, plan, trainer)
-    assert done.progress.step == 150 and done.progress.images == 2400
+    assert done.progress.step == 100 and done.progress.images == 1600
     assert loss(False) < 0.15 * before
     assert loss(True) < 0.15 * before
 

@@ -194,6 +194,20 @@ def test_small_frames_are_warned_of(folder, tmp_path):
     assert any("24 px are enlarged to 64" in line for line in said)
 
 
+def test_rendered_heads_are_a_source_by_name_alone_or_mixed():
+    mixed = (("heads:cast", 0.7), ("heads:narrow", 0.3))
+    config = DataConfig(mixed, 16, workers=0, samples=1, fps=30.0)
+    source = open_source(config, seed=3, slots=2)
+    batch = source.clips([ClipRequest(5, (0.0, 10.5))])
+    assert tuple(batch.frames.shape) == (1, 2, 3, 16, 16) and "traits" in batch.extra
+    assert source.info.fps == 30.0 and len(source.info.lengths) == 0
+    source.close()
+    with pytest.raises(BadConfig, match="cannot be mirrored"):
+        open_source(DataConfig("heads:cast", 16, mirror=True))
+    with pytest.raises(BadConfig, match="halo"):
+        open_source(DataConfig("heads:cast", 16, workers=0, heads={"halo": 1}))
+
+
 def test_folders_are_not_mixed_by_shares(folder):
     with pytest.raises(BadConfig, match="only rendered heads"):
         opened("", source=((str(folder), 0.5), ("heads:cast", 0.5)))
