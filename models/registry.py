@@ -25,9 +25,8 @@ SYSTEMS: dict[str, str] = {  # family of a checkpoint -> module with `build(chec
     "stylegan_v": "models.stylegan_v",
 }
 
-TRAINERS: dict[
-    str, str
-] = {  # `system` of a training run -> module with `build(config, info, device)`
+# System of a training run -> module with `build(config, info, device)`.
+TRAINERS: dict[str, str] = {
     "stylegan_v": "models.stylegan_v.training",
     "stylegan_v_fit": "models.stylegan_v.fit",
     "observer": "models.metrics.observer_training",
