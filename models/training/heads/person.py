@@ -95,7 +95,7 @@ def make_person(anatomy: Anatomy, traits: Traits, *, texture: int = 512) -> Pers
     """A person that is a function of its traits and of nothing else.
 
     Args:
-        texture: Texels along the face's edge, 512, or 256 for pictures below 200 pixels.
+        texture: Texels along the face's edge, 512, or 256 for pictures below 300 pixels.
     Raises:
         BadConfig: No such texture.
     """

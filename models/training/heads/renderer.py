@@ -43,10 +43,10 @@ _EFFORT = {
 }
 _FULL = (1.0, 192)
 _SHADOW_CM = 40.0  # that the shadow map shows
-_COARSE, _COARSE_CM = 128, 0.7  # up to so many texels a coarser mesh casts the shadows
+_CASTER = 2.2  # texels of the shadow map; finer triangles need not cast shadows
 _SHADOW_CENTRE = np.array([0.0, -1.0, 0.0], np.float32)
 _BUMP = np.float32(0.0006)
-_SMALL = 200  # pixels below which the smaller textures serve
+_SMALL = 300  # pixels below which a texel of the larger textures is less than half a pixel
 _LASHES_FROM = 384  # samples along an edge; below, the painted margin of the lids stands for them
 _YIELD = np.float32(0.45)  # cm that the inner mouth steps back, or gums poke through thin chins
 
@@ -111,9 +111,7 @@ class HeadRenderer:
         self._seen_from = [np.zeros(n, np.float32) for _ in range(3)]  # x, y, 1 / depth
         self._kind, self._thin = _kinds(anatomy), _thin(anatomy)
         self._lids = lid_landmarks(anatomy)
-        self._casting = anatomy.tri[: anatomy.tri_closed]
-        if self._shadow_size <= _COARSE:
-            self._casting = coarse_triangles(anatomy, _COARSE_CM)
+        self._casting = coarse_triangles(anatomy, _CASTER * _SHADOW_CM / self._shadow_size)
         self._curve = tone.curve()
         self._strand_buffers: dict[str, tuple[npt.NDArray, ...]] = {}
         self._backdrop: tuple[Person, F32, U8] | None = None

@@ -1,4 +1,4 @@
-"""A coarser mesh for small shadow maps: most triangles are smaller than their texels."""
+"""A coarser mesh for shadow maps: most of a head's triangles are smaller than their texels."""
 
 from __future__ import annotations
 

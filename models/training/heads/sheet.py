@@ -19,7 +19,7 @@ from models.training.heads.person import make_person
 from models.training.heads.renderer import HeadRenderer
 
 ROWS = 8
-_TEXTURE_FROM = 200  # pixels, from where on the larger textures show
+_TEXTURE_FROM = 300  # pixels, from where on the larger textures show
 _CANDIDATES = 400  # people that the rows are chosen from
 _LARGEST = 400_000  # bytes of a JPEG
 _SMILE = {"mouthSmile": 0.45, "cheekSquint": 0.15, "eyeSquint": 0.06}
