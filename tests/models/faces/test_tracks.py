@@ -108,6 +108,14 @@ def test_motion_is_smooth(minutes):
     assert np.abs(np.diff(fine, axis=0)).max() < 4e-3  # no jumps at all in continuous time
 
 
+@pytest.mark.parametrize(("seed", "t"), [(1, 10.16), (2, 10.2), (0, 2.12)])
+def test_lips_part_and_press_without_a_jump(seed, t):
+    """Where the jaw opens while the lips are pressed."""
+    codes = Track(seed).codes(t + np.arange(160) / 4000)[:, WEIGHTS]
+    press = codes[:, EXPRESSION["mouthPress_L"]]
+    assert press.max() > 0.05 and np.abs(np.diff(press)).max() < 0.01
+
+
 @pytest.mark.parametrize("style", [TrackStyle(), TrackStyle(60, 35, 30), TrackStyle(10, 5, 2)])
 def test_poses_stay_within_their_style_and_use_it(style):
     poses = np.concatenate(
