@@ -42,14 +42,27 @@ def off_by(found: Tensor, truth: Tensor, visible: Tensor) -> Tensor:
 
 def eye_opening(landmarks: Tensor) -> Tensor:
     """[..., 68, 2] -> [...]: distance of the lids over the eyes' width, mean over both."""
-    lids = sum((_between(landmarks, pair) for pair in _LIDS), torch.zeros(()))
-    width = sum((_between(landmarks, pair) for pair in _EYES), torch.zeros(()))
-    return lids / (2 * width).clamp(min=1e-6)
+    return lid_distance(landmarks) / eye_width(landmarks).clamp(min=1e-6)
+
+
+def lid_distance(landmarks: Tensor) -> Tensor:
+    """[..., 68, 2] -> [...]: mean over two places of both eyes."""
+    return sum((_between(landmarks, pair) for pair in _LIDS), torch.zeros(())) / len(_LIDS)
+
+
+def eye_width(landmarks: Tensor) -> Tensor:
+    """[..., 68, 2] -> [...]: from corner to corner, mean over both eyes."""
+    return sum((_between(landmarks, pair) for pair in _EYES), torch.zeros(())) / len(_EYES)
 
 
 def mouth_gap(landmarks: Tensor) -> Tensor:
     """[..., 68, 2] -> [...]: distance of the lips over the face's width."""
-    return _between(landmarks, _LIPS) / face_width(landmarks)
+    return lip_distance(landmarks) / face_width(landmarks)
+
+
+def lip_distance(landmarks: Tensor) -> Tensor:
+    """[..., 68, 2] -> [...]: between the middles of the lips' inner edges."""
+    return _between(landmarks, _LIPS)
 
 
 def _between(landmarks: Tensor, pair: tuple[int, int]) -> Tensor:

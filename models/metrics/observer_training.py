@@ -20,7 +20,7 @@ from models.checkpoint import tensor_bytes
 from models.errors import BadConfig
 from models.faces.state import part
 from models.faces.traits import MEAN, SD
-from models.metrics.landmarks import eye_opening, mouth_gap
+from models.metrics.landmarks import eye_width, face_width, lid_distance, lip_distance
 from models.metrics.negatives import negatives
 from models.metrics.observer import SIDE, Observation, Observer, prepared
 from models.training import ema
@@ -36,8 +36,8 @@ _EMA_CLIPS = 20_000.0
 _WEIGHTS = {
     "presence": 0.5,
     "landmarks": 12.0,
-    "lids": 3.0,
-    "lips": 15.0,
+    "lids": 0.3,
+    "lips": 1.0,
     "visible": 0.2,
     "pose": 4.0,
     "gaze": 1.5,
@@ -172,15 +172,18 @@ def _losses(
     weight = 0.25 + 0.75 * seen
     off = (found.landmarks[:heads] - marks).abs().sum(-1)
     # Lids and lips move by a pixel or two, which the mean over all landmarks would hardly notice.
+    # In units of the true face: those of a guessed one would blow up while it is still a point.
     eyes, mouth = seen[:, 36:48].amin(1), seen[:, 60:68].amin(1)
-    lids = (eye_opening(found.landmarks[:heads]) - eye_opening(marks)).abs()
-    lips = (mouth_gap(found.landmarks[:heads]) - mouth_gap(marks)).abs()
+    lids = (lid_distance(found.landmarks[:heads]) - lid_distance(marks)).abs()
+    lids = lids / eye_width(marks).clamp(min=0.02)
+    lips = (lip_distance(found.landmarks[:heads]) - lip_distance(marks)).abs()
+    lips = lips / face_width(marks).clamp(min=0.1)
     spread = (batch.extra["traits"] - _tensor(MEAN, code)) / _tensor(SD, code)
     return {
         "presence": F.binary_cross_entropy_with_logits(found.presence, there),
         "landmarks": (off * weight).sum() / weight.sum(),
-        "lids": (lids.clamp(max=1) * eyes).sum() / eyes.sum().clamp(min=1),
-        "lips": (lips.clamp(max=1) * mouth).sum() / mouth.sum().clamp(min=1),
+        "lids": (lids * eyes).sum() / eyes.sum().clamp(min=1),
+        "lips": (lips * mouth).sum() / mouth.sum().clamp(min=1),
         "visible": F.binary_cross_entropy_with_logits(found.visible[:heads], seen),
         "pose": F.l1_loss(found.pose[:heads], code[:, part("pose")]),
         "gaze": F.l1_loss(found.gaze[:heads], code[:, part("gaze")]),

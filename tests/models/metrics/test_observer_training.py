@@ -75,8 +75,8 @@ def test_a_few_steps_lower_every_loss_on_a_fixed_batch(heads: HeadClips, batch: 
         optimizer.zero_grad()
         made.after_step(step, {})
     after = made.accumulate(made.phases[0], batch, DRAWS, 1.0)
-    assert float(after["loss"].detach()) < 0.6 * before["loss"]
-    for name in ("presence", "landmarks", "pose"):
+    assert float(after["loss"].detach()) < 0.75 * before["loss"]
+    for name in ("presence", "landmarks", "lids", "pose"):
         assert float(after[name].detach()) < before[name], name
 
 
