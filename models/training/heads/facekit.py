@@ -9,7 +9,10 @@ up is integer arithmetic, so every machine gets the same shapes.
 from __future__ import annotations
 
 import math
+import tokenize
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,6 +50,22 @@ _ARRAYS = (
 )
 
 
+# What reading a zip of arrays raises: of zipfile (RuntimeError: a password is wanted), of deflate,
+# and of numpy's reader of headers, which parses them as Python literals.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def read(path: Path) -> HeadKit:
     """The kit in this file; parts that are never drawn are left out.
 
@@ -66,8 +85,8 @@ def _read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             raise BadKit(f"{path} is larger than {_LARGEST_FILE >> 20} MiB; it is no facekit")
         with zipfile.ZipFile(path) as archive:
             return {name: _read_array(archive, name) for name in _ARRAYS}
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as e:
-        raise BadKit(f"{path} is no facekit: {e}") from e
+    except _DAMAGE as error:
+        raise BadKit(f"{path} is no facekit: {error}") from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
@@ -87,9 +106,11 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
 
 def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that only Python 2 could have written
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        return np.lib.format.read_array_header_2_0(file)
 
 
 class _Source:

@@ -178,7 +178,7 @@ def test_flipped_bytes_give_a_kit_or_a_refusal(arrays, tmp_path):
             identity_high=arrays["identity_high"],
         )
     good, rng, refused = packed.read_bytes(), np.random.default_rng(5), 0
-    for _ in range(25):
+    for _ in range(60):
         bad = bytearray(good)
         for at in rng.integers(0, len(bad), 3):
             bad[at] ^= int(rng.integers(1, 256))
@@ -187,4 +187,23 @@ def test_flipped_bytes_give_a_kit_or_a_refusal(arrays, tmp_path):
             load(packed)
         except BadKit:
             refused += 1
-    assert refused >= 20
+    assert refused >= 50
+
+
+def test_hostile_headers_give_a_kit_or_a_refusal(arrays, tmp_path):
+    """Checksums are right here, so that the header itself is what is read."""
+    path, rng, refused = written(tmp_path / "kit.npz", arrays), np.random.default_rng(6), 0
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    for _ in range(60):
+        neutral = bytearray(members["neutral.npy"])
+        for at in rng.integers(0, 128, int(rng.integers(1, 4))):
+            neutral[at] = int(rng.choice(list(b"()[]{}'\",:#\\ \n\x00\xffTF019<>|OVU")))
+        with zipfile.ZipFile(tmp_path / "bad.npz", "w") as new:
+            for name, data in members.items():
+                new.writestr(name, bytes(neutral) if name == "neutral.npy" else data)
+        try:
+            load(tmp_path / "bad.npz")
+        except BadKit:
+            refused += 1
+    assert refused > 20
