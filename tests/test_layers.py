@@ -66,6 +66,7 @@ CONFINED = {
         "realtime/peer_wire.py",
         "realtime/sinks/*.py",
     ],
+    "aioice": ["realtime/peer_wire.py"],
     "cv2": [
         "realtime/*",
         "models/sample.py",
@@ -88,7 +89,7 @@ CONFINED = {
 KNOWN = {
     "kernels_triton": {"numba", "llvmlite", "triton", "cupy"},
     "models": {"safetensors", "rich", "cv2", "numba", "av"},
-    "realtime": {"numba", "aiohttp", "av", "aiortc", "cv2", "rich", "torch_tensorrt"},
+    "realtime": {"numba", "aiohttp", "aioice", "av", "aiortc", "cv2", "rich", "torch_tensorrt"},
 }
 
 
