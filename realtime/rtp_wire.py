@@ -21,7 +21,6 @@ from realtime.errors import RealtimeError
 HISTORY = 256  # packets that may be asked for again: a second of 2 Mbit/s
 WAITING = 256 << 10  # bytes that wait for the socket, beyond which a picture is not sent
 PATIENCE_NS = 5_000_000_000  # without a way to the viewer
-_NTP_EPOCH_S = 2_208_988_800  # 1900 to 1970
 
 
 class Protects(Protocol):
@@ -72,14 +71,18 @@ def layout_of(serialize: Callable[[int], bytes]) -> HeaderLayout:
 
 
 def abs_send_time(now_ns: int) -> int:
-    """24 bits: seconds modulo 64 with 18 bits of fraction, of a `time.time_ns()` value."""
+    """24 bits: seconds modulo 64 with 18 bits of fraction, of nanoseconds since any moment."""
     return (now_ns << 18) // 1_000_000_000 & 0xFFFFFF
 
 
 def ntp_time(now_ns: int) -> int:
-    """64 bits: seconds since 1900 with 32 bits of fraction, of a `time.time_ns()` value."""
+    """64 bits: seconds with 32 bits of fraction, of nanoseconds since any moment.
+
+    NTP's own counts from 1900. A sender may count from elsewhere (RFC 3550, 6.4.1), and the wall
+    clock, which may jump, would be the worse choice: receivers look at differences only.
+    """
     seconds, rest = divmod(now_ns, 1_000_000_000)
-    return (seconds + _NTP_EPOCH_S) << 32 | (rest << 32) // 1_000_000_000
+    return (seconds & 0xFFFFFFFF) << 32 | (rest << 32) // 1_000_000_000
 
 
 class Sent(NamedTuple):
@@ -213,7 +216,7 @@ class RtpWire:
             header[1] |= marker << 7
             header[2:4] = number.to_bytes(2, "big")
             if at is not None:
-                send_time = abs_send_time(time.time_ns())
+                send_time = abs_send_time(time.monotonic_ns())
                 header[at : at + 3] = send_time.to_bytes(3, "big")
             packet = SentPacket(number, timestamp, marker, send_time, payload)
             self._history[number % HISTORY] = packet
@@ -222,7 +225,7 @@ class RtpWire:
     def _count(self, timestamp: int, packets: int, octets: int, keyframe_ns: int | None) -> None:
         was = self.sent
         self.sent = Sent(
-            ntp_time(time.time_ns()),
+            ntp_time(time.monotonic_ns()),
             (self.origin + timestamp) & 0xFFFFFFFF,
             was.packets + packets,
             was.octets + octets,

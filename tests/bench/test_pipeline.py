@@ -30,9 +30,9 @@ def test_no_picture_is_allocated_per_frame_from_its_slot_to_the_socket(codec: st
 def test_a_copy_of_the_picture_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     real, held = EncoderLane.offer, []
 
-    def copying(lane, frame) -> None:
+    def copying(lane, frame) -> bool:
         held[:] = [frame.i420.copy()]
-        real(lane, frame)
+        return real(lane, frame)
 
     monkeypatch.setattr(EncoderLane, "offer", copying)
     found = asyncio.run(pipeline.memory("VP8", SIZE, 10, FPS))

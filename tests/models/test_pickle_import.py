@@ -520,6 +520,9 @@ def test_no_module_can_unpickle_or_evaluate():
     attributes = {("torch", "load"), ("torch.jit", "load"), ("yaml", "load"), ("np", "load")}
     loaders = {"exec_module", "spec_from_file_location"}  # by one module, that it wrote itself
     self_written = ROOT / "kernels_triton" / "generated.py"
+    # Feature networks that a user names for a metric. TorchScript holds no Python, but it is a
+    # program all the same: the file says so, and nothing that is streamed or shared is read by it.
+    scripts = (ROOT / "models" / "metrics" / "features.py", ("torch.jit", "load"))
     parts = ("kernels_triton", "models", "realtime", "bench", "examples")
     for path in [path for part in parts for path in (ROOT / part).rglob("*.py")]:
         for item in ast.walk(ast.parse(path.read_text())):
@@ -536,4 +539,4 @@ def test_no_module_can_unpickle_or_evaluate():
                 if found == ("np", "load"):  # without pickles it is only a table of numbers
                     assert "allow_pickle=True" not in path.read_text(), path
                 else:
-                    assert found not in attributes, path
+                    assert found not in attributes or (path, found) == scripts, path
