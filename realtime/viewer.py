@@ -103,6 +103,7 @@ class Viewer:
             except SignalingError as error:
                 if not self.answer.done():
                     self.answer.set_exception(error)
+                    self.answer.exception()  # seen, also where whoever asked has gone
                 return
             if self.answer.done():  # whoever asked has gone
                 return
@@ -125,6 +126,7 @@ class Viewer:
             self.answer.set_exception(
                 SignalingError("The session ended before it answered; try again.", 503, "ended")
             )
+            self.answer.exception()  # seen, also where whoever asked has gone
 
     def leave(self, why: str = "it left") -> None:
         """Ask it to end, e.g. because the client said goodbye."""
